@@ -1,0 +1,99 @@
+"""The answers, built from a decision. Status codes differ between proxies; nothing else does."""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from urllib.parse import quote
+
+from .. import identity
+from ..decision import Decision, Kind, Reason
+from ..model import CheckRequest
+from .wire import NEVER_CACHED, Answer, Wording
+
+# Not Basic: browsers would ask for a password.
+CHALLENGE = ("WWW-Authenticate", 'Session realm="gateway"')
+RETRY_AFTER = ("Retry-After", "1")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def allow(decision: Decision, wording: Wording) -> Answer:
+    """Return exactly 200 with every managed header: what is missing here, some proxies keep from
+    the client.
+    """
+    pairs = identity.headers_of(decision.session, raw_utf8=wording.raw_utf8)
+    if any(_UNSAFE.search(value) for _, value in pairs):
+        return Answer(HTTPStatus.FORBIDDEN, (*NEVER_CACHED, _reason(Reason.INTERNAL_ERROR)))
+    return Answer(HTTPStatus.OK, (*pairs, *NEVER_CACHED))
+
+
+def auth_request(decision: Decision, request: CheckRequest | None, wording: Wording) -> Answer:
+    """Answer nginx: it knows 2xx, 401 and 403, makes 500 of all else, and ignores bodies."""
+    if decision.reason is None:
+        return allow(decision, wording)
+    reason = _reason(decision.reason)
+    if decision.kind is not Kind.SIGN_IN:
+        return Answer(HTTPStatus.FORBIDDEN, (*NEVER_CACHED, reason))
+    login = login_url(request, wording)
+    header = (("X-Auth-Login", login),) if login else ()
+    return Answer(HTTPStatus.UNAUTHORIZED, (*NEVER_CACHED, reason, CHALLENGE, *header))
+
+
+def passed_on(
+    decision: Decision, request: CheckRequest | None, wording: Wording, unknown: HTTPStatus
+) -> Answer:
+    """Answer a proxy that hands denials to the client as they are.
+
+    `unknown` is the status for "we do not know" that this proxy cannot take for an allow.
+    """
+    if decision.reason is None:
+        return allow(decision, wording)
+    page = request is not None and request.navigation
+    if decision.kind is Kind.SIGN_IN:
+        login = login_url(request, wording)
+        if page and request is not None and login:
+            return _redirect(request, decision.reason, login)
+        return _refusal(HTTPStatus.UNAUTHORIZED, decision.reason, page, CHALLENGE)
+    if decision.kind is Kind.UNKNOWN:
+        return _refusal(unknown, decision.reason, page, RETRY_AFTER)
+    return _refusal(HTTPStatus.FORBIDDEN, decision.reason, page)
+
+
+def login_url(request: CheckRequest | None, wording: Wording) -> str:
+    """Return where to sign in, with the address to come back to; "" if there is no such page."""
+    if request is None or not wording.login_url:
+        return ""
+    back = f"{request.scheme}://{request.host}{request.target}"
+    return wording.login_url.replace("{url}", quote(back, safe=""))
+
+
+def _redirect(request: CheckRequest, reason: Reason, login: str) -> Answer:
+    safe = request.method in ("GET", "HEAD")
+    status = HTTPStatus.FOUND if safe else HTTPStatus.SEE_OTHER  # 303: come back with GET
+    return Answer(status, (*NEVER_CACHED, _reason(reason), ("Location", login)))
+
+
+def _refusal(
+    status: HTTPStatus, reason: Reason, page: bool, *more: tuple[str, str]
+) -> Answer:
+    kind, body = _page(status, reason) if page else _problem(status, reason)
+    return Answer(status, (*NEVER_CACHED, _reason(reason), *more, ("Content-Type", kind)), body)
+
+
+def _problem(status: HTTPStatus, reason: Reason) -> tuple[str, bytes]:
+    """RFC 9457."""
+    problem = {"type": "about:blank", "title": status.phrase, "status": status, "reason": reason}
+    return "application/problem+json", json.dumps(problem).encode()
+
+
+def _page(status: HTTPStatus, reason: Reason) -> tuple[str, bytes]:
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{status.phrase}</title>'
+        f"<h1>{status.phrase}</h1><p>The gateway refused this request: <code>{reason}</code></p>"
+    )
+    return "text/html; charset=utf-8", page.encode()
+
+
+def _reason(reason: Reason) -> tuple[str, str]:
+    return ("X-Auth-Reason", str(reason))

@@ -1,0 +1,58 @@
+"""Envoy's HTTP ext_authz with `path_prefix: /check/ext_authz`.
+
+The subrequest is the client's own request behind our prefix: its method, its path and query, its
+Host. The client's address is in X-Forwarded-For if `allowed_headers` lets it through.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from ..decision import Decision, Reason
+from ..model import CheckRequest
+from .answers import passed_on
+from .wire import (
+    Adapter,
+    Answer,
+    Subrequest,
+    Wording,
+    forwarded_address,
+    is_navigation,
+    scheme_of,
+)
+
+PREFIX = "/check/ext_authz"
+
+
+def read(subrequest: Subrequest) -> CheckRequest | Reason:
+    """Return the request that Envoy asks about."""
+    target = subrequest.path.removeprefix(PREFIX)
+    host = subrequest.sole("Host")
+    scheme = scheme_of(subrequest)
+    address = _address(subrequest)
+    if not (target.startswith("/") and host and scheme) or address is None:
+        return Reason.BAD_FORWARDED_REQUEST
+    return CheckRequest(
+        method=subrequest.method,
+        target=target,
+        host=host,
+        scheme=scheme,
+        address=address,
+        cookies=subrequest.cookies(),
+        navigation=is_navigation(subrequest),
+    )
+
+
+def write(decision: Decision, request: CheckRequest | None, wording: Wording) -> Answer:
+    """Answer Envoy; 403 when we do not know: a 5xx opens the door under failure_mode_allow."""
+    return passed_on(decision, request, wording, HTTPStatus.FORBIDDEN)
+
+
+def _address(subrequest: Subrequest) -> str | None:
+    """Return the client's address, "" if Envoy was not told to say, None if it is malformed."""
+    if "X-Forwarded-For" not in subrequest.headers:
+        return ""
+    return forwarded_address(subrequest.sole("X-Forwarded-For"), subrequest.trusted)
+
+
+ADAPTER = Adapter("ext_authz_http", read, write)

@@ -1,0 +1,50 @@
+"""Traefik ForwardAuth, Caddy `forward_auth`, HAProxy.
+
+Reads X-Forwarded-Method, -Uri, -Host and -For. A query on our own endpoint is the client's
+(Caddy appends it), so it is not looked at.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from ..decision import Decision, Reason
+from ..model import CheckRequest
+from .answers import passed_on
+from .wire import (
+    Adapter,
+    Answer,
+    Subrequest,
+    Wording,
+    forwarded_address,
+    is_navigation,
+    scheme_of,
+)
+
+
+def read(subrequest: Subrequest) -> CheckRequest | Reason:
+    """Return the request that the proxy asks about."""
+    method = subrequest.sole("X-Forwarded-Method")
+    target = subrequest.sole("X-Forwarded-Uri")
+    host = subrequest.sole("X-Forwarded-Host")
+    address = forwarded_address(subrequest.sole("X-Forwarded-For"), subrequest.trusted)
+    scheme = scheme_of(subrequest)
+    if not (method and target and host and address and scheme):
+        return Reason.BAD_FORWARDED_REQUEST
+    return CheckRequest(
+        method=method,
+        target=target,
+        host=host,
+        scheme=scheme,
+        address=address,
+        cookies=subrequest.cookies(),
+        navigation=is_navigation(subrequest),
+    )
+
+
+def write(decision: Decision, request: CheckRequest | None, wording: Wording) -> Answer:
+    """Answer the proxy; it passes denials on, so "we do not know" can be a plain 503."""
+    return passed_on(decision, request, wording, HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+ADAPTER = Adapter("forward_auth", read, write)

@@ -1,0 +1,137 @@
+"""What all adapters share: the proxy's subrequest as it came, the answer as it goes, the rules
+for reading headers. Missing, repeated, empty or malformed input is refused, never defaulted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from multidict import CIMultiDictProxy
+
+from ..decision import Decision, Reason
+from ..model import CheckRequest
+
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Without all three an nginx `proxy_cache` on the auth location hands one user's 200 to anybody.
+NEVER_CACHED = (("Cache-Control", "no-store"), ("Vary", "Cookie"), ("X-Accel-Expires", "0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Subrequest:
+    """The proxy's question, raw."""
+
+    method: str
+    path: str  # of the subrequest itself, raw, with its query
+    headers: CIMultiDictProxy[str]
+    trusted: Trusted
+
+    def sole(self, name: str) -> str | None:
+        """Return the header's value if it is there exactly once and not empty."""
+        values = self.headers.getall(name, ())
+        return values[0] if len(values) == 1 and values[0] else None
+
+    def cookies(self) -> tuple[bytes, ...]:
+        """Return every Cookie header as the bytes that came."""
+        values = self.headers.getall("Cookie", ())
+        return tuple(value.encode("utf-8", "surrogateescape") for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the proxy gets: nothing is added to these headers but the body's length."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What the operator chose about answers."""
+
+    login_url: str = ""  # with {url} where the return address goes; "": no sign-in page
+    raw_utf8: bool = False
+
+
+Read = Callable[[Subrequest], CheckRequest | Reason]
+Write = Callable[[Decision, CheckRequest | None, Wording], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A protocol in which proxies ask."""
+
+    name: str
+    read: Read
+    write: Write
+
+
+class Trusted:
+    """The peers whose word about a request counts."""
+
+    _MAX_REMEMBERED = 4096
+
+    def __init__(self, networks: tuple[IpNetwork, ...]) -> None:
+        self._networks = networks
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, address: str) -> bool:
+        known = self._known.get(address)
+        if known is None:
+            known = self._look_up(address)
+            if len(self._known) >= self._MAX_REMEMBERED:
+                self._known.clear()
+            self._known[address] = known
+        return known
+
+    def _look_up(self, address: str) -> bool:
+        ip = parse_address(address)
+        return ip is not None and any(ip in network for network in self._networks)
+
+
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address, with `::ffff:` unmapped, or None."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def sole_address(text: str | None) -> str | None:
+    """Return the one address that the proxy put there, in its normal form, or None."""
+    address = parse_address(text) if text else None
+    return None if address is None else str(address)
+
+
+def forwarded_address(text: str | None, trusted: Trusted) -> str | None:
+    """Return the client's address from a forwarding list: the last hop that is not our proxy."""
+    if not text:
+        return None
+    hops = [sole_address(hop.strip(" \t")) for hop in text.split(",")]
+    for hop in reversed(hops):
+        if hop is None:
+            return None
+        if hop not in trusted:
+            return hop
+    return hops[0]
+
+
+def scheme_of(subrequest: Subrequest) -> str | None:
+    """Return the scheme of return addresses: https unless the proxy says otherwise."""
+    values = subrequest.headers.getall("X-Forwarded-Proto", ())
+    if not values:
+        return "https"
+    return values[0] if len(values) == 1 and values[0] in ("http", "https") else None
+
+
+def is_navigation(subrequest: Subrequest) -> bool:
+    """Tell whether a person waits for a page (Fetch Metadata; Accept where a client has none)."""
+    headers = subrequest.headers
+    if headers.get("X-Requested-With", "").lower() == "xmlhttprequest":
+        return False
+    mode = headers.get("Sec-Fetch-Mode")
+    return mode == "navigate" if mode is not None else "text/html" in headers.get("Accept", "")

@@ -1,0 +1,215 @@
+"""The bodies and queries that the admin API accepts. Every problem is reported at once."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+)
+from pydantic.networks import IPvAnyAddress
+
+from ..errors import Problem
+from ..identity import problem_of
+from ..lifetime import parse_duration_ms
+from ..model import Client, Login
+from ..sessions import MAX_PAGE
+from .problems import Refused, unprocessable
+
+MAX_METADATA = 4096
+MAX_DEPTH = 16
+MAX_GRACE_MS = 60_000
+
+# What identity.problem_of accepts, as the OpenAPI document says it.
+_CLEAN = r"^(|[^\x00-\x20\x7f]|[^\x00-\x20\x7f][^\x00-\x1f\x7f]*[^\x00-\x20\x7f])$"
+
+
+def _clean(text: str) -> str:
+    problem = problem_of(text)
+    if problem is not None:
+        raise ValueError(problem)
+    return text
+
+
+def _address(text: str) -> str:
+    return str(IPvAnyAddress(text)) if text else text  # type: ignore[operator]
+
+
+def _metadata(value: dict[str, Any]) -> dict[str, Any]:
+    if len(orjson.dumps(value)) > MAX_METADATA:
+        raise ValueError(f"must not be longer than {MAX_METADATA} bytes as JSON")
+    if _depth(value) > MAX_DEPTH:
+        raise ValueError(f"must not be nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def _depth(value: object) -> int:
+    inner: list[object] = []
+    if isinstance(value, dict):
+        inner = list(value.values())
+    elif isinstance(value, list):
+        inner = value
+    else:
+        return 0
+    return 1 + max(map(_depth, inner), default=0)
+
+
+def _grace(text: str) -> str:
+    if parse_duration_ms(text) > MAX_GRACE_MS:
+        raise ValueError("must not be longer than 60s")
+    return text
+
+
+def _text(most: int, least: int = 0) -> Any:
+    return Annotated[
+        StrictStr,
+        AfterValidator(_clean),
+        Field(min_length=least, max_length=most, json_schema_extra={"pattern": _CLEAN}),
+    ]
+
+
+ShortText = _text(256)
+Role = Annotated[
+    StrictStr,
+    AfterValidator(_clean),
+    Field(
+        min_length=1,
+        max_length=64,
+        json_schema_extra={"pattern": r"^[^\x00-\x20\x7f,]([^\x00-\x1f\x7f,]*[^\x00-\x20\x7f,])?$"},
+    ),
+]
+Roles = Annotated[list[Role], Field(max_length=64)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class CreateSession(_Body):
+    """A sign-in that the application vouches for."""
+
+    user: _text(256, 1)  # type: ignore[valid-type]
+    email: _text(320) = ""  # type: ignore[valid-type]
+    name: ShortText = ""  # type: ignore[valid-type]
+    roles: Roles = []
+    ip: Annotated[
+        StrictStr, AfterValidator(_address), Field(json_schema_extra={"format": "ipv4"})
+    ] = ""
+    user_agent: Annotated[StrictStr, Field(max_length=1024)] = ""
+    country: Annotated[StrictStr, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    city: Annotated[StrictStr, Field(max_length=128)] = ""
+    device_id: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9._:-]{0,128}$")] = ""
+    metadata: Metadata = {}
+    remember: StrictBool = False
+
+    def login(self) -> Login:
+        return Login(
+            user=self.user,
+            email=self.email,
+            name=self.name,
+            roles=tuple(self.roles),
+            client=Client(self.ip, self.country, self.city, self.user_agent),
+            device_id=self.device_id,
+            metadata=self.metadata,
+            remember=self.remember,
+        )
+
+
+class UpdateSession(_Body):
+    """What can change while a session lives; what is left out stays."""
+
+    email: _text(320) = ""  # type: ignore[valid-type]
+    name: ShortText = ""  # type: ignore[valid-type]
+    roles: Roles = []
+    metadata: Metadata = {}
+
+    def changes(self) -> dict[str, object]:
+        given = {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+        return given | ({"roles": tuple(given["roles"])} if "roles" in given else {})
+
+
+class RenewSession(_Body):
+    """How long the old token still works, for requests that are under way."""
+
+    grace: Annotated[
+        StrictStr, AfterValidator(_grace), Field(json_schema_extra={"pattern": r"^[0-5]?[0-9]s$"})
+    ] = "0s"
+
+    @property
+    def grace_ms(self) -> int:
+        return parse_duration_ms(self.grace)
+
+
+class Introspect(_Body):
+    """RFC 7662."""
+
+    token: Annotated[StrictStr, Field(max_length=1024)]
+
+
+class ListQuery(_Body):
+    """One page of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
+    cursor: Annotated[str, Field(max_length=128)] = ""
+
+
+class EndQuery(_Body):
+    """Why a session is ended, for the event."""
+
+    reason: _text(200) = ""  # type: ignore[valid-type]
+
+
+class EndAllQuery(EndQuery):
+    """Which session to keep: the one in which a password was just changed."""
+
+    except_: Annotated[str, Field(alias="except", max_length=64)] = ""
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read_body(request: web.Request, model: type[Model], *, optional: bool = False) -> Model:
+    """Return the checked body; raises Refused with 400, 413, 415 or 422."""
+    raw = await request.read()
+    if not raw and optional:
+        return model()
+    if request.content_type != "application/json":
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json")
+    try:
+        value = orjson.loads(raw)
+    except ValueError as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}") from None
+    return _validated(model, value)
+
+
+def read_query(request: web.Request, model: type[Model]) -> Model:
+    """Return the checked query; raises Refused with 422, also for a name given twice."""
+    twice = {name for name in request.query if len(request.query.getall(name)) > 1}
+    if twice:
+        raise unprocessable(tuple(Problem(name, "is given twice") for name in sorted(twice)))
+    return _validated(model, dict(request.query))
+
+
+def _validated(model: type[Model], value: object) -> Model:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise unprocessable(
+            tuple(
+                Problem(
+                    ".".join(map(str, each["loc"])) or "body",
+                    each["msg"].removeprefix("Value error, "),
+                )
+                for each in error.errors(include_url=False, include_input=False)
+            )
+        ) from None

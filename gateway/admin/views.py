@@ -1,0 +1,116 @@
+"""Sessions and receipts as JSON, and the cookie as a header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..model import Ended, Session
+from ..sessions import NewSession, Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class CookieOptions:
+    """The attributes of the session cookie."""
+
+    name: str
+    same_site: str
+    domain: str
+    secure: bool
+
+    def header(self, token: str, session: Session) -> str:
+        """Return the value of Set-Cookie. No Max-Age unless the user asked to be remembered."""
+        parts = [f"{self.name}={token}", "Path=/", "HttpOnly"]
+        parts += ["Secure"] if self.secure else []
+        parts += [f"SameSite={self.same_site.capitalize()}"]
+        parts += [f"Domain={self.domain}"] if self.domain else []
+        if session.remember:
+            parts.append(f"Max-Age={(session.expires_ms - session.created_ms) // 1000}")
+        return "; ".join(parts)
+
+
+def time_of(instant_ms: int) -> str:
+    """Return an instant as RFC 3339 in UTC."""
+    when = datetime.fromtimestamp(instant_ms / 1000, UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def session_view(session: Session) -> dict[str, object]:
+    """Return a session as interface.md describes it: no token, no digest of one."""
+    return {
+        "id": session.id,
+        "user": session.user,
+        "email": session.email,
+        "name": session.name,
+        "roles": list(session.roles),
+        "device": device_view(session),
+        "ip": session.client.ip,
+        "country": session.client.country,
+        "city": session.client.city,
+        "user_agent": session.client.user_agent,
+        "created_at": time_of(session.created_ms),
+        "last_seen_at": time_of(session.last_seen_ms),
+        "expires_at": time_of(session.expires_ms),
+        "idle_expires_at": time_of(session.idle_expires_ms),
+        "metadata": dict(session.metadata),
+    }
+
+
+def device_view(session: Session) -> dict[str, str]:
+    device = session.device
+    return {"id": device.id, "name": device.name, "type": device.type}
+
+
+def token_view(token: str, session: Session, cookie: CookieOptions) -> dict[str, object]:
+    """Return the only answer that ever holds a token."""
+    return {
+        "id": session.id,
+        "token": token,
+        "set_cookie": cookie.header(token, session),
+        "user": session.user,
+        "device": device_view(session),
+        "created_at": time_of(session.created_ms),
+        "expires_at": time_of(session.expires_ms),
+        "idle_expires_at": time_of(session.idle_expires_ms),
+    }
+
+
+def created_view(new: NewSession, cookie: CookieOptions) -> dict[str, object]:
+    view = token_view(new.token, new.created.session, cookie)
+    return view | {"ended": [_ended_view(each) for each in new.created.ended], "alerts": []}
+
+
+def _ended_view(ended: Ended) -> dict[str, str]:
+    return {"id": ended.id, "why": str(ended.why)}
+
+
+def receipt_view(receipt: Receipt) -> dict[str, object]:
+    """Return the receipt; `complete` only when nobody can allow any more."""
+    return {
+        "ended": len(receipt.ended),
+        "sessions": [each.id for each in receipt.ended],
+        "replicas": {
+            "live": receipt.live,
+            "confirmed": receipt.confirmed,
+            "lease_expired": receipt.lease_expired,
+        },
+        "complete": receipt.complete,
+        "durable": receipt.durable,
+        "took_ms": receipt.took_ms,
+    }
+
+
+def introspection_view(session: Session | None) -> dict[str, object]:
+    """RFC 7662 section 2.2; nothing but `active` for what is not."""
+    if session is None:
+        return {"active": False}
+    return {
+        "active": True,
+        "sub": session.user,
+        "username": session.user,
+        "exp": session.idle_expires_ms // 1000,
+        "iat": session.created_ms // 1000,
+        "token_type": "session",
+        "sid": session.id,
+        "roles": list(session.roles),
+    }

@@ -1,0 +1,65 @@
+"""One check, from the request to the decision. Begins with deny and requires proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .credentials import key_of_cookies
+from .decision import DENIALS, PUBLIC, Decision, Reason
+from .errors import StoreUnavailable
+from .judge import refusal
+from .model import CheckRequest, Session
+from .policy import Policy, is_public
+from .ports import SessionStore
+from .target import METHODS, normal_host, readings
+
+
+class Authorizer:
+    """Decides. `on_activity` is told of a session that may need its activity noted.
+
+    It must return at once: the answer waits for it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        store: SessionStore,
+        *,
+        cookie_name: str,
+        partitions: int,
+        on_activity: Callable[[Session, int], None],
+    ) -> None:
+        self._policy = policy
+        self._store = store
+        self._cookie = cookie_name.encode("ascii")
+        self._partitions = partitions
+        self._on_activity = on_activity
+
+    async def check(self, request: CheckRequest) -> Decision:
+        """Return the decision for one request; never raises for a request or a store fault."""
+        host = normal_host(request.host)
+        if host is None:
+            return DENIALS[Reason.BAD_HOST]
+        if request.method not in METHODS:
+            return DENIALS[Reason.BAD_METHOD]
+        paths = readings(request.target)
+        if paths is None:
+            return DENIALS[Reason.AMBIGUOUS_PATH]
+        rules = self._policy.match_all(request.method, host, paths)
+        if isinstance(rules, Reason):
+            return DENIALS[rules]
+        if is_public(rules):
+            return PUBLIC
+        key = key_of_cookies(request.cookies, self._cookie, self._partitions)
+        if isinstance(key, Reason):
+            return DENIALS[key]
+        try:
+            reading = await self._store.read(key)
+        except StoreUnavailable:
+            return DENIALS[Reason.STORE_UNAVAILABLE]
+        session = reading.session
+        reason = refusal(session, reading.now_ms, rules)
+        if reason is not None or session is None:
+            return DENIALS[reason or Reason.UNKNOWN_SESSION]
+        self._on_activity(session, reading.now_ms)
+        return Decision(reason=None, session=session)

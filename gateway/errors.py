@@ -1,0 +1,55 @@
+"""The exception tree. A denial is a value; an exception means "we do not know" or a bad call.
+
+GatewayError
+ +-- StoreUnavailable     the store gave no answer that can be trusted
+ +-- ConfigurationError   the service cannot start as configured
+ +-- SessionLimitReached  a sign-in was refused by the limit
+ +-- InvalidInput         a caller's value breaks a rule; carries every problem at once
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class GatewayError(Exception):
+    """Everything that the gateway raises on purpose."""
+
+
+class StoreUnavailable(GatewayError):
+    """Redis did not answer, refused, or answered nonsense: never to be read as "no session"."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+
+
+class ConfigurationError(GatewayError):
+    """One line for the operator; the process ends with exit code 2."""
+
+
+class SessionLimitReached(GatewayError):
+    """The user has as many sessions as allowed and `on_limit` is "deny"."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the user already has {limit} sessions")
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with one value, and what to do about it."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class InvalidInput(GatewayError):
+    """Every problem of the input, not only the first."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems

@@ -1,0 +1,126 @@
+"""The values that everything else speaks of. Frozen, without behaviour that needs I/O.
+
+Times are milliseconds since the Unix epoch on Redis' clock (`*_ms`), because Redis is the
+one clock that all replicas share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class EndState(StrEnum):
+    """Why a session is no longer active."""
+
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    IDLE = "idle"
+    EVICTED = "evicted"
+    REPLACED = "replaced"
+    ROTATED = "rotated"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What the user would call "my laptop". It describes; it never authenticates."""
+
+    id: str
+    name: str
+    type: str  # "desktop", "mobile", "tablet", "bot" or "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Where a sign-in came from, as the application saw it."""
+
+    ip: str = ""
+    country: str = ""
+    city: str = ""
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A sign-in that the application vouches for."""
+
+    user: str
+    email: str = ""
+    name: str = ""
+    roles: tuple[str, ...] = ()
+    client: Client = field(default_factory=Client)
+    device_id: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    remember: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """Where a session lives: its partition and the first 128 bits of SHA-256(token)."""
+
+    partition: str  # two hex digits
+    digest: str  # 32 hex digits
+
+    @property
+    def id(self) -> str:
+        """The public handle: not secret, and no way back to the token."""
+        return self.partition + self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session as it was read, together with its three clocks."""
+
+    key: SessionKey
+    user: str
+    email: str
+    name: str
+    roles: tuple[str, ...]
+    device: Device
+    client: Client
+    created_ms: int
+    expires_ms: int  # the absolute end
+    idle_ms: int  # how long it may rest
+    last_seen_ms: int  # 0: the activity key is gone, it rested too long
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    remember: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.key.id
+
+    @property
+    def idle_expires_ms(self) -> int:
+        """When it ends if nothing more is heard of it."""
+        return min(self.last_seen_ms + self.idle_ms, self.expires_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A session that an operation ended, and why."""
+
+    id: str
+    why: EndState
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asked for a change, for the event: a token's name, never the token."""
+
+    name: str
+    reason: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """The request that a proxy asks about, as one adapter read it; nothing is judged yet."""
+
+    method: str
+    target: str  # raw, with its query, as the client sent it
+    host: str
+    scheme: str
+    address: str  # the client's, "" when the proxy does not say
+    cookies: tuple[bytes, ...]  # every Cookie header, in order
+    navigation: bool  # a person waits for a page, not a script for data

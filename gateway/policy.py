@@ -1,0 +1,180 @@
+"""Rules by host, path and method: the first match decides, no match denies.
+
+Compiled once at load. A rule's path matches whole paths; `*` stands for one or more characters
+inside a segment, `**` for any number of segments, and `/admin/**` covers `/admin` too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote
+
+from .decision import Reason
+from .target import METHODS, normal_host
+
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~/-]", re.ASCII)
+_UNFIT_PATH = re.compile(r"[\x00-\x20\x7f%;?#\\]|//|(?:^|/)\.\.?(?:/|\Z)|\*{3,}")
+
+
+class Access(StrEnum):
+    """Who may pass where a rule matches."""
+
+    PUBLIC = "public"
+    SESSION = "session"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSpec:
+    """A rule as the operator wrote it. Empty host, path or methods: any."""
+
+    access: Access
+    host: str = ""
+    path: str = ""
+    methods: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A compiled rule. `number` is its place in the configuration, from 1."""
+
+    number: int
+    spec: RuleSpec
+    access: Access
+    methods: frozenset[str]
+    roles: frozenset[str]
+    path: re.Pattern[str] | None
+
+    def covers_host(self, host: str) -> bool:
+        """Tell whether the rule is about `host` (in its normal form)."""
+        pattern = self.spec.host.lower()
+        if not pattern or pattern == host:
+            return True
+        return pattern.startswith("*.") and host.endswith(pattern[1:])
+
+    def covers(self, method: str, path: str) -> bool:
+        """Tell whether the rule is about this method and this one reading of the path."""
+        return method in self.methods and (self.path is None or bool(self.path.fullmatch(path)))
+
+
+class Policy:
+    """All rules in their order."""
+
+    _MAX_HOSTS = 1024  # remembered hosts; a flood of made-up names must not fill memory
+
+    def __init__(self, specs: Iterable[RuleSpec]) -> None:
+        self.rules = tuple(_compile(number, spec) for number, spec in enumerate(specs, 1))
+        self._by_host: dict[str, tuple[Rule, ...]] = {}
+
+    def match(self, method: str, host: str, path: str) -> Rule | None:
+        """Return the first rule that covers the request, or None."""
+        for rule in self._rules_of(host):
+            if rule.covers(method, path):
+                return rule
+        return None
+
+    def match_all(
+        self, method: str, host: str, paths: tuple[str, ...]
+    ) -> tuple[Rule, ...] | Reason:
+        """Return the deciding rule of every reading, or the reason why one may not pass at all."""
+        matched: list[Rule] = []
+        for path in paths:
+            rule = self.match(method, host, path)
+            if rule is None:
+                return Reason.NO_RULE
+            if rule.access is Access.DENY:
+                return Reason.DENIED_BY_RULE
+            matched.append(rule)
+        return tuple(matched) or Reason.NO_RULE
+
+    def _rules_of(self, host: str) -> tuple[Rule, ...]:
+        rules = self._by_host.get(host)
+        if rules is None:
+            rules = tuple(rule for rule in self.rules if rule.covers_host(host))
+            if len(self._by_host) >= self._MAX_HOSTS:
+                self._by_host.clear()
+            self._by_host[host] = rules
+        return rules
+
+
+def is_public(rules: tuple[Rule, ...]) -> bool:
+    """Tell whether every reading of the path is public."""
+    return all(rule.access is Access.PUBLIC for rule in rules)
+
+
+def problems_of(spec: RuleSpec) -> list[tuple[str, str]]:
+    """Return what is wrong with a rule as (field, message) pairs: all of it."""
+    found = []
+    if spec.host and normal_host(spec.host.removeprefix("*.")) != spec.host.removeprefix(
+        "*."
+    ).lower():
+        found.append(("host", f'{spec.host!r} is no host; write "app.example.com" or "*.…"'))
+    if spec.path:
+        found += [("path", message) for message in _path_problems(spec.path)]
+    found += [
+        ("methods", f"{method!r} is not a known method; known: {' '.join(sorted(METHODS))}")
+        for method in spec.methods
+        if method not in METHODS
+    ]
+    if spec.roles and spec.access is not Access.SESSION:
+        found.append(("roles", f'roles need access = "session", not "{spec.access}"'))
+    return found
+
+
+def _path_problems(path: str) -> list[str]:
+    found = []
+    if not path.startswith("/"):
+        found.append(f'{path!r} must begin with "/"')
+    if _UNFIT_PATH.search(path):
+        found.append(
+            f"{path!r} holds what no request can have once it is judged (%, ;, ?, #, \\, spaces, "
+            "//, dot segments); write the decoded path"
+        )
+    if path.removesuffix("/**").count("**") > 1:
+        found.append(f"{path!r} has more than one ** before its end; split it into several rules")
+    if any(segment.replace("**", "").count("*") > 2 for segment in path.split("/")):
+        found.append(f"{path!r} has more than two * in one segment; split it into several rules")
+    return found
+
+
+def _compile(number: int, spec: RuleSpec) -> Rule:
+    methods = frozenset(spec.methods) or METHODS
+    if "GET" in methods:
+        methods |= {"HEAD"}  # upstreams answer HEAD with the code of GET
+    return Rule(
+        number=number,
+        spec=spec,
+        access=spec.access,
+        methods=methods,
+        roles=frozenset(spec.roles),
+        path=_compile_path(spec.path) if spec.path else None,
+    )
+
+
+def _compile_path(path: str) -> re.Pattern[str]:
+    below = path.endswith("/**")
+    pattern = "".join(
+        _compile_token(token) for token in re.findall(r"/\*\*(?=/)|\*\*|\*|.", path[: -3 * below or None])
+    )
+    return re.compile(pattern + ("(?:/.*)?" if below else ""), re.DOTALL)
+
+
+def _compile_token(token: str) -> str:
+    if token == "/**":
+        return "(?:/.*)?"
+    if token == "**":
+        return ".*"
+    if token == "*":
+        return "[^/]+"
+    return _literal(token)
+
+
+def _literal(character: str) -> str:
+    """Match a character, or its escape: the raw reading of a path still has its escapes."""
+    if _UNRESERVED.fullmatch(character):
+        return re.escape(character)
+    return f"(?:{re.escape(character)}|(?i:{quote(character, safe='')}))"

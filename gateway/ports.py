@@ -1,0 +1,82 @@
+"""What the use cases need from outside, and what they may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from .lifetime import Lifetime
+from .model import Actor, Device, Ended, EndState, Login, Session, SessionKey
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the store knew of a session at `now_ms` (Redis' clock)."""
+
+    session: Session | None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignInRules:
+    """What a new session may do to the user's others."""
+
+    lifetime: Lifetime
+    max_per_user: int  # 0: no limit
+    on_limit: Literal["evict", "deny"]
+    one_per_device: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new session and those that had to go for it."""
+
+    session: Session
+    ended: tuple[Ended, ...]
+
+
+class SessionStore(Protocol):
+    """Sessions in Redis, or in anything that keeps these promises.
+
+    Every method raises StoreUnavailable when it cannot know; nothing else means "no session".
+    Every change is atomic, writes its event in the same step, and never revives what has ended.
+    """
+
+    async def read(self, key: SessionKey) -> Reading:
+        """Return the session as it is now; a missing one is an answer, not a fault."""
+
+    async def create(
+        self, key: SessionKey, login: Login, device: Device, rules: SignInRules, actor: Actor
+    ) -> Created:
+        """Add a session. Raises SessionLimitReached where the rules deny; then nothing changed."""
+
+    async def touch(self, session: Session, interval_ms: int) -> bool:
+        """Note activity if none was noted for `interval_ms`; True if it was written."""
+
+    async def update(
+        self, key: SessionKey, changes: Mapping[str, object], actor: Actor
+    ) -> Session | None:
+        """Change roles, email, name or metadata of a live session; None if there is none."""
+
+    async def renew(
+        self, key: SessionKey, new: SessionKey, grace_ms: int, actor: Actor
+    ) -> Session | None:
+        """Move a live session to a new key; the old one ends after `grace_ms`."""
+
+    async def end(self, key: SessionKey, why: EndState, actor: Actor) -> str | None:
+        """End one session; return its user, or None if there was none."""
+
+    async def end_all(
+        self, user: str, keep: SessionKey | None, actor: Actor
+    ) -> tuple[Ended, ...]:
+        """End all sessions that the user had when the call began, but `keep`."""
+
+    async def end_device(self, user: str, device_id: str, actor: Actor) -> tuple[Ended, ...]:
+        """End the user's sessions on one device."""
+
+    async def list(self, user: str) -> tuple[Session, ...]:
+        """Return the user's live sessions: exactly those that a check would find."""
+
+    async def ping(self) -> None:
+        """Return if the store can be used now."""

@@ -1,0 +1,202 @@
+"""What can be done with sessions: the use cases behind the admin API, without any I/O of its own."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import identity
+from .credentials import key_of_id, key_of_token, new_token, partition_of_user
+from .devices import device_of
+from .errors import InvalidInput, Problem
+from .model import Actor, Ended, EndState, Login, Session, SessionKey
+from .ports import Created, SessionStore, SignInRules
+
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session together with its secret: the only moment at which the token exists here."""
+
+    token: str
+    created: Created
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a revocation did, and who can no longer allow because of it.
+
+    No replica trusts its memory yet, so none needs to confirm: a revocation that Redis has
+    acknowledged is complete.
+    """
+
+    ended: tuple[Ended, ...]
+    took_ms: float
+    live: int = 0
+    confirmed: int = 0
+    lease_expired: int = 0
+    durable: bool | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.confirmed + self.lease_expired >= self.live
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Sessions, newest activity first; `next` is None on the last page."""
+
+    sessions: tuple[Session, ...]
+    next: str | None
+
+
+class Sessions:
+    """Create, read, list, change and end sessions.
+
+    Raises InvalidInput for values that break a rule, StoreUnavailable when Redis cannot say.
+    """
+
+    def __init__(self, store: SessionStore, rules: SignInRules, partitions: int) -> None:
+        self._store = store
+        self._rules = rules
+        self._partitions = partitions
+
+    async def create(self, login: Login, actor: Actor) -> NewSession:
+        """Sign a user in. The answer holds the token; it is not stored."""
+        device = device_of(login.device_id, login.client.user_agent)
+        check_identity(login.user, login.email, login.name, login.roles, device.id)
+        token, key = self._fresh(partition_of_user(login.user, self._partitions))
+        created = await self._store.create(key, login, device, self._rules, actor)
+        return NewSession(token, created)
+
+    async def get(self, session_id: str) -> Session | None:
+        """Return the live session with this public id."""
+        key = key_of_id(session_id, self._partitions)
+        return None if key is None else await self._live(key)
+
+    async def introspect(self, token: str) -> Session | None:
+        """Return the live session that this secret opens (RFC 7662)."""
+        key = key_of_token(token.encode(errors="replace"), self._partitions)
+        return None if key is None else await self._live(key)
+
+    async def _live(self, key: SessionKey) -> Session | None:
+        reading = await self._store.read(key)
+        session = reading.session
+        if session is None or reading.now_ms >= session.idle_expires_ms:
+            return None
+        return session
+
+    async def list(self, user: str, limit: int, cursor: str) -> Page:
+        """Return one page; `cursor` is the `next` of the page before."""
+        after = _decode_cursor(cursor) if cursor else None
+        found = sorted(await self._store.list(user), key=_newest_first)
+        rest = [each for each in found if after is None or _newest_first(each) > after]
+        page = tuple(rest[:limit])
+        return Page(page, _encode_cursor(page[-1]) if len(rest) > limit else None)
+
+    async def update(
+        self, session_id: str, changes: Mapping[str, object], actor: Actor
+    ) -> Session | None:
+        """Change email, name, roles or metadata of a live session."""
+        key = key_of_id(session_id, self._partitions)
+        session = None if key is None else await self._live(key)
+        if key is None or session is None:
+            return None
+        merged = {"email": session.email, "name": session.name, "roles": session.roles, **changes}
+        check_identity(session.user, device_id=session.device.id, **_identity_part(merged))
+        return await self._store.update(key, changes, actor)
+
+    async def renew(
+        self, session_id: str, grace_ms: int, actor: Actor
+    ) -> tuple[str, Session] | None:
+        """Give a live session a new token and id; the old ones end after `grace_ms`."""
+        key = key_of_id(session_id, self._partitions)
+        if key is None:
+            return None
+        token, new = self._fresh(key.partition)
+        session = await self._store.renew(key, new, grace_ms, actor)
+        return None if session is None else (token, session)
+
+    async def end(self, session_id: str, actor: Actor) -> Receipt | None:
+        """Revoke one session; None if there was none."""
+        started = time.perf_counter()
+        key = key_of_id(session_id, self._partitions)
+        if key is None or await self._store.end(key, EndState.REVOKED, actor) is None:
+            return None
+        return _receipt(started, (Ended(session_id, EndState.REVOKED),))
+
+    async def end_all(self, user: str, keep_id: str, actor: Actor) -> Receipt:
+        """Revoke all sessions of a user, but the one with id `keep_id` if that is not empty."""
+        started = time.perf_counter()
+        keep = key_of_id(keep_id, self._partitions) if keep_id else None
+        if keep_id and keep is None:
+            raise InvalidInput((Problem("except", "is not a session id"),))
+        return _receipt(started, await self._store.end_all(user, keep, actor))
+
+    async def end_device(self, user: str, device_id: str, actor: Actor) -> Receipt:
+        """Revoke the sessions of a user on one device."""
+        started = time.perf_counter()
+        return _receipt(started, await self._store.end_device(user, device_id, actor))
+
+    def _fresh(self, partition: str) -> tuple[str, SessionKey]:
+        token = new_token(partition)
+        key = key_of_token(token.encode(), self._partitions)
+        if key is None:  # only if the partition came from elsewhere
+            raise InvalidInput((Problem("session", "belongs to no partition of this gateway"),))
+        return token, key
+
+
+def check_identity(
+    user: str, email: str, name: str, roles: tuple[str, ...], device_id: str
+) -> None:
+    """Raise InvalidInput with every value that could not be told to the application intact."""
+    named = [("user", user), ("email", email), ("name", name), ("device_id", device_id)]
+    named += [(f"roles[{index}]", role) for index, role in enumerate(roles)]
+    problems = [
+        Problem(place, problem)
+        for place, text in named
+        if (problem := identity.problem_of(text)) is not None
+    ]
+    problems += [
+        Problem(f"roles[{index}]", 'must not be empty or hold ","')
+        for index, role in enumerate(roles)
+        if not role or "," in role
+    ]
+    if not user:
+        problems.append(Problem("user", "must not be empty"))
+    if not problems and identity.size_of(user, email, name, roles, device_id) > identity.MAX_BLOCK:
+        problems.append(
+            Problem("roles", f"with all identity headers exceed {identity.MAX_BLOCK} bytes")
+        )
+    if problems:
+        raise InvalidInput(tuple(problems))
+
+
+def _identity_part(merged: Mapping[str, object]) -> dict[str, object]:
+    return {name: merged[name] for name in ("email", "name", "roles")}
+
+
+def _receipt(started: float, ended: tuple[Ended, ...]) -> Receipt:
+    return Receipt(ended, took_ms=round((time.perf_counter() - started) * 1000, 3))
+
+
+def _newest_first(session: Session) -> tuple[int, str]:
+    return -session.last_seen_ms, session.id
+
+
+def _encode_cursor(session: Session) -> str:
+    text = f"{session.last_seen_ms}.{session.id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        seen, _, session_id = text.partition(".")
+        return -int(seen), session_id
+    except (ValueError, binascii.Error):
+        raise InvalidInput((Problem("cursor", "is not the `next` of a page before"),)) from None

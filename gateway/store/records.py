@@ -1,0 +1,128 @@
+"""The session record: JSON with a schema version, in the order that the scripts rely on.
+
+A record is `{"c":<created>,"x":<absolute end>,` and then the rest. The scripts write the two
+instants, from Redis TIME, in front of the rest that is made here; so no script needs to write
+JSON, which Lua's cjson cannot do faithfully (it turns `[]` into `{}`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+
+from .. import identity
+from ..errors import StoreUnavailable
+from ..model import Client, Device, Login, Session, SessionKey
+
+VERSION = 1
+
+
+def rest_of_login(key: SessionKey, user_digest: str, login: Login, device: Device,
+                  idle_ms: int) -> bytes:
+    """Return the record of a new session without its two instants."""
+    return _rest(
+        {
+            "v": VERSION,
+            "d": key.digest,
+            "h": user_digest,
+            "u": login.user,
+            "e": login.email,
+            "n": login.name,
+            "r": login.roles,
+            "dv": (device.id, device.name, device.type),
+            "cl": (login.client.ip, login.client.country, login.client.city,
+                   login.client.user_agent),
+            "i": idle_ms,
+            "m": dict(login.metadata),
+            "k": login.remember,
+        }
+    )
+
+
+def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
+    """Return the record with some of email, name, roles, metadata replaced."""
+    short = {"email": "e", "name": "n", "roles": "r", "metadata": "m"}
+    return orjson.dumps(orjson.loads(record) | {short[k]: v for k, v in changes.items()})
+
+
+def rest_for_key(record: bytes, key: SessionKey) -> bytes:
+    """Return the record without its instants, for the key that the session moves to."""
+    fields = orjson.loads(record) | {"d": key.digest}
+    return _rest({name: value for name, value in fields.items() if name not in ("c", "x")})
+
+
+def _rest(fields: Mapping[str, object]) -> bytes:
+    return orjson.dumps(fields)[1:]
+
+
+def parse(key: SessionKey, record: bytes | None, activity: bytes | None) -> Session | None:
+    """Return the session of a record and its activity; None if there is no record.
+
+    Raises StoreUnavailable("garbage_record") for anything that is not exactly a record of this
+    key: a wrong value must never become somebody's identity (a pooled connection has handed one
+    caller's reply to another before; hence the digest inside).
+    """
+    if record is None:
+        return None
+    try:
+        session = _parse(key, orjson.loads(record), activity)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise StoreUnavailable("garbage_record", type(error).__name__) from None
+    return session
+
+
+def _parse(key: SessionKey, fields: dict[str, object], activity: bytes | None) -> Session:
+    if fields["v"] != VERSION or fields["d"] != key.digest:
+        raise ValueError
+    device, client = _texts(fields["dv"], 3), _texts(fields["cl"], 4)
+    session = Session(
+        key=key,
+        user=_text(fields["u"]),
+        email=_text(fields["e"]),
+        name=_text(fields["n"]),
+        roles=_texts(fields["r"]),
+        device=Device(*device),
+        client=Client(*client),
+        created_ms=_instant(fields["c"]),
+        expires_ms=_instant(fields["x"]),
+        idle_ms=_instant(fields["i"]),
+        last_seen_ms=0 if activity is None else _instant(int(activity)),
+        metadata=_object(fields["m"]),
+        remember=fields["k"] is True,
+    )
+    _refuse_unfit(session)
+    return session
+
+
+def _refuse_unfit(session: Session) -> None:
+    """Check again what creation checked: these values become headers."""
+    named = (session.user, session.email, session.name, session.device.id, *session.roles)
+    if not session.user or any(identity.problem_of(text) for text in named):
+        raise ValueError
+    if any("," in role for role in session.roles):
+        raise ValueError
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _texts(value: object, count: int | None = None) -> tuple[str, ...]:
+    if not isinstance(value, list) or (count is not None and len(value) != count):
+        raise TypeError
+    return tuple(map(_text, value))
+
+
+def _instant(value: object) -> int:
+    if type(value) is not int or value <= 0:
+        raise ValueError
+    return value
+
+
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return value

@@ -1,0 +1,314 @@
+"""The SessionStore in Redis or Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError, ResponseError
+
+from ..credentials import digest_of_user, partition_of_user
+from ..errors import ConfigurationError, SessionLimitReached, StoreUnavailable
+from ..model import Actor, Device, Ended, EndState, Login, Session, SessionKey
+from ..ports import Created, Reading, SignInRules
+from . import records, scripts
+from .faults import as_unavailable
+from .keys import Keys
+from .reader import Reader
+
+BATCH = 1000  # a script over more members would block Redis (80 ms for 50,000)
+MAX_CONNECTIONS = 32
+_SOCKET_TIMEOUT_S = 0.2  # redis-py's own defaults let a hung Redis hold a call for 59 s
+_ATTEMPTS = 5  # of a change that another change overtook
+
+
+def connect(url: str, *, username: str | None = None, password: str | None = None) -> Redis:
+    """Return a client that fails fast and never repeats a command by itself.
+
+    A repeated revocation would answer "there was none" although the first one ended it.
+    """
+    credentials = {"username": username, "password": password}
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=_SOCKET_TIMEOUT_S,
+        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_connect_timeout=_SOCKET_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        **{name: value for name, value in credentials.items() if value},
+    )
+    return Redis.from_pool(pool)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What was learnt of the server when the store was opened."""
+
+    version: str
+    eviction_policy: str
+
+
+class RedisStore:
+    """Sessions in Redis; see `ports.SessionStore` for what every method promises."""
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        prefix: str = "gw:",
+        partitions: int = 16,
+        outbox_limit: int = 100_000,
+        count_error: Callable[[str], None] = lambda kind: None,
+        on_lost_event: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._client = client
+        self._keys = Keys(prefix)
+        self._partitions = partitions
+        self._outbox_limit = outbox_limit
+        self._count_error = count_error
+        self._on_lost_event = on_lost_event
+        self._reader = Reader(client, self._keys, count_error)
+        self._scripts: dict[str, AsyncScript] = scripts.register(client, knows_flags=False)
+
+    async def open(self) -> ServerFacts:
+        """Learn what the server can do and check that it was set up with the same partitions.
+
+        Raises StoreUnavailable while it cannot be reached, ConfigurationError on a mismatch.
+        """
+        with as_unavailable(self._count_error):
+            await self._client.ping()
+            self._scripts = scripts.register(
+                self._client, knows_flags=await self._knows_script_flags()
+            )
+            await self._client.set(self._keys.partitions, self._partitions, nx=True)
+            fixed = int(await self._client.get(self._keys.partitions))
+        if fixed != self._partitions:
+            raise ConfigurationError(
+                f"redis.partitions is {self._partitions}, but this Redis was set up with {fixed}; "
+                f"set redis.partitions = {fixed}, or use another redis.prefix"
+            )
+        return await self._facts()
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        with as_unavailable(self._count_error):
+            await self._client.ping()
+
+    async def read(self, key: SessionKey) -> Reading:
+        return await self._reader.read(key)
+
+    async def create(
+        self, key: SessionKey, login: Login, device: Device, rules: SignInRules, actor: Actor
+    ) -> Created:
+        lifetime, user_digest = rules.lifetime, digest_of_user(login.user)
+        with as_unavailable(self._count_error):
+            rest = records.rest_of_login(key, user_digest, login, device, lifetime.idle_ms)
+            reply = await self._run(
+                "create", key.partition, actor, key.digest, rest, lifetime.idle_ms,
+                lifetime.absolute_ms, rules.max_per_user, rules.on_limit,
+                device.id if rules.one_per_device else "", login.user, user_digest,
+                _facts_of_login(login, device),
+            )  # fmt: skip
+        if reply[0] == b"limit":
+            raise SessionLimitReached(rules.max_per_user)
+        now_ms = int(reply[1])
+        session = Session(
+            key=key,
+            user=login.user,
+            email=login.email,
+            name=login.name,
+            roles=login.roles,
+            device=device,
+            client=login.client,
+            created_ms=now_ms,
+            expires_ms=now_ms + lifetime.absolute_ms,
+            idle_ms=lifetime.idle_ms,
+            last_seen_ms=now_ms,
+            metadata=login.metadata,
+            remember=login.remember,
+        )
+        return Created(session, tuple(_ended_pairs(key.partition, reply[2:])))
+
+    async def touch(self, session: Session, interval_ms: int) -> bool:
+        with as_unavailable(self._count_error):
+            written = await self._scripts["touch"](
+                keys=self._script_keys(session.key.partition),
+                args=[*self._common(session.key.partition, Actor("")), session.key.digest,
+                      interval_ms],
+            )  # fmt: skip
+        return bool(written)
+
+    async def update(
+        self, key: SessionKey, changes: Mapping[str, object], actor: Actor
+    ) -> Session | None:
+        for _ in range(_ATTEMPTS):
+            old, session = await self._raw(key)
+            if old is None or session is None:
+                return None
+            with as_unavailable(self._count_error):
+                new = records.changed(old, changes)
+                reply = await self._run(
+                    "update", key.partition, actor, key.digest, old, new, session.user,
+                    orjson.dumps({name: changes[name] for name in sorted(changes)}),
+                )  # fmt: skip
+            if reply[0] == b"gone":
+                return None
+            if reply[0] == b"ok":
+                return records.parse(key, new, b"%d" % session.last_seen_ms)
+        raise StoreUnavailable("conflict", "the session kept changing; try again")
+
+    async def renew(
+        self, key: SessionKey, new: SessionKey, grace_ms: int, actor: Actor
+    ) -> Session | None:
+        for _ in range(_ATTEMPTS):
+            old, session = await self._raw(key)
+            if old is None or session is None:
+                return None
+            with as_unavailable(self._count_error):
+                reply = await self._run(
+                    "renew", key.partition, actor, key.digest, old, new.digest,
+                    records.rest_for_key(old, new), grace_ms, records.rest_for_key(old, key),
+                )  # fmt: skip
+            if reply[0] == b"gone":
+                return None
+            if reply[0] == b"ok":
+                return (await self.read(new)).session
+        raise StoreUnavailable("conflict", "the session kept changing; try again")
+
+    async def end(self, key: SessionKey, why: EndState, actor: Actor) -> str | None:
+        with as_unavailable(self._count_error):
+            reply = await self._run("end_one", key.partition, actor, key.digest, why)
+        return reply[0].decode() if reply else None
+
+    async def end_all(
+        self, user: str, keep: SessionKey | None, actor: Actor
+    ) -> tuple[Ended, ...]:
+        return await self._end_batches("end_all", user, keep.digest if keep else "", actor)
+
+    async def end_device(self, user: str, device_id: str, actor: Actor) -> tuple[Ended, ...]:
+        return await self._end_batches("end_device", user, device_id, actor)
+
+    async def list(self, user: str) -> tuple[Session, ...]:
+        partition = partition_of_user(user, self._partitions)
+        with as_unavailable(self._count_error):
+            digests = await self._client.zrange(self._keys.index(partition, user), 0, -1)
+            found: list[Session] = []
+            for start in range(0, len(digests), BATCH):
+                found += await self._sessions(partition, digests[start : start + BATCH])
+        return tuple(session for session in found if session.user == user)
+
+    async def dropped_events(self) -> int:
+        """Return how many events the bounded outbox has had to drop, over all partitions."""
+        with as_unavailable(self._count_error):
+            counts = [
+                await self._client.get(self._keys.dropped(f"{number:02x}"))
+                for number in range(self._partitions)
+            ]
+        return sum(int(count or 0) for count in counts)
+
+    async def outbox_length(self) -> int:
+        """Return how many events wait in the outbox, over all partitions."""
+        with as_unavailable(self._count_error):
+            lengths = [
+                await self._client.xlen(self._keys.outbox(f"{number:02x}"))
+                for number in range(self._partitions)
+            ]
+        return sum(lengths)
+
+    async def _end_batches(
+        self, script: str, user: str, argument: str, actor: Actor
+    ) -> tuple[Ended, ...]:
+        partition, ended = partition_of_user(user, self._partitions), []
+        cutoff = offset = 0
+        while offset >= 0:
+            with as_unavailable(self._count_error):
+                reply = await self._run(
+                    script, partition, actor, user, digest_of_user(user), cutoff, offset, BATCH,
+                    argument,
+                )  # fmt: skip
+                offset, cutoff = int(reply[0]), int(reply[1])
+                ended += [Ended(partition + digest.decode(), EndState.REVOKED)
+                          for digest in reply[2:]]  # fmt: skip
+        return tuple(ended)
+
+    async def _run(self, script: str, partition: str, actor: Actor, *args: Any) -> list[Any]:
+        """Run a script; report events that could not be written; return the rest of its reply."""
+        reply = await self._scripts[script](
+            keys=self._script_keys(partition), args=[*self._common(partition, actor), *args]
+        )
+        if reply[0]:
+            self._on_lost_event(int(reply[0]))
+        return list(reply[1:])
+
+    def _script_keys(self, partition: str) -> list[str]:
+        return [self._keys.outbox(partition), self._keys.dropped(partition)]
+
+    def _common(self, partition: str, actor: Actor) -> list[Any]:
+        """Return the arguments that `prelude.lua` names."""
+        prefix, tag = self._keys.prefix, f"{{{partition}}}:"
+        return [
+            f"{prefix}s:{tag}", f"{prefix}a:{tag}", f"{prefix}u:{tag}", partition,
+            self._outbox_limit, actor.name, actor.reason, actor.request_id,
+        ]  # fmt: skip
+
+    async def _raw(self, key: SessionKey) -> tuple[bytes | None, Session | None]:
+        with as_unavailable(self._count_error):
+            record, activity = await self._client.mget(
+                self._keys.record(key), self._keys.activity(key)
+            )
+            session = records.parse(key, record, activity)
+        return record, session if activity is not None else None
+
+    async def _sessions(self, partition: str, digests: list[bytes]) -> list[Session]:
+        keys = [SessionKey(partition, digest.decode()) for digest in digests]
+        values = await self._client.mget(
+            [name for key in keys for name in (self._keys.record(key), self._keys.activity(key))]
+        )
+        found = []
+        for key, record, activity in zip(keys, values[::2], values[1::2], strict=True):
+            session = records.parse(key, record, activity)
+            if session is not None and activity is not None:
+                found.append(session)
+        return found
+
+    async def _knows_script_flags(self) -> bool:
+        try:
+            await self._client.script_load("#!lua flags=allow-oom\nreturn 1")
+        except ResponseError:
+            return False  # Redis before version 7
+        return True
+
+    async def _facts(self) -> ServerFacts:
+        """Ask the server about itself; a user without the right to INFO is no fault."""
+        try:
+            server, memory = await self._client.info("server"), await self._client.info("memory")
+        except RedisError:
+            return ServerFacts("unknown", "unknown")
+        version = server.get("valkey_version") or server.get("redis_version", "unknown")
+        return ServerFacts(str(version), str(memory.get("maxmemory_policy", "unknown")))
+
+
+def _facts_of_login(login: Login, device: Device) -> bytes:
+    return orjson.dumps(
+        {
+            "email": login.email,
+            "roles": login.roles,
+            "ip": login.client.ip,
+            "country": login.client.country,
+            "device": {"id": device.id, "name": device.name, "type": device.type},
+        }
+    )
+
+
+def _ended_pairs(partition: str, flat: list[bytes]) -> list[Ended]:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return [Ended(partition + digest.decode(), EndState(why.decode())) for digest, why in pairs]

@@ -1,0 +1,33 @@
+"""One atomic move, one named Lua file; `prelude.lua` stands in front of each.
+
+Run with EVALSHA and loaded again when the server has forgotten them (redis-py does both).
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+NAMES = ("create", "touch", "update", "renew", "end_one", "end_all", "end_device")
+
+# A revocation must succeed at maxmemory: it frees memory, and its event can be reported as lost.
+_ENDS = frozenset({"end_one", "end_all", "end_device"})
+_ALLOW_OOM = "#!lua flags=allow-oom\n"
+
+
+def source(name: str) -> str:
+    """Return the text of a script with the prelude in front."""
+    folder = files(__package__)
+    return "".join((folder / f"{part}.lua").read_text() for part in ("prelude", name))
+
+
+def register(client: Redis, *, knows_flags: bool) -> dict[str, AsyncScript]:
+    """Return every script, ready to be called. `knows_flags`: the server is Redis 7 or later."""
+    return {
+        name: client.register_script(
+            (_ALLOW_OOM if knows_flags and name in _ENDS else "") + source(name)
+        )
+        for name in NAMES
+    }

@@ -1,0 +1,87 @@
+-- Stands in front of every script. Only locals: one undeclared global would poison later scripts.
+-- KEYS[1] outbox, KEYS[2] count of dropped events.
+-- ARGV[1..3] prefixes of records, activities, indexes; [4] partition; [5] most events kept;
+-- ARGV[6..8] who asks, why, request id. A script's own arguments begin at ARGV[9].
+local records, activities, indexes, partition = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function number(value)
+  return string.format('%.0f', value)
+end
+
+-- A record's fields, or nil if it is missing or not a record.
+local function parse(record)
+  if not record then return nil end
+  local ok, fields = pcall(cjson.decode, record)
+  if ok and type(fields) == 'table' and type(fields.h) == 'string' and type(fields.u) == 'string'
+     and type(fields.c) == 'number' and type(fields.x) == 'number' and type(fields.i) == 'number'
+     and type(fields.dv) == 'table' then
+    return fields
+  end
+  return nil
+end
+
+-- The outbox is bounded: what no longer fits is counted, so that no loss is silent. An event
+-- that cannot be written (out of memory) must not undo a revocation: it is reported instead.
+local lost = 0
+local function emit(kind, digest, user, now, ...)
+  local most = tonumber(ARGV[5])
+  local length = redis.call('XLEN', KEYS[1])
+  if length >= most then
+    local dropped = redis.call('XTRIM', KEYS[1], 'MAXLEN', most - 1)
+    redis.call('INCRBY', KEYS[2], dropped)
+  end
+  local added = redis.pcall('XADD', KEYS[1], '*', 'type', kind, 'id', partition .. digest,
+    'user', user, 'at', number(now), 'by', ARGV[6], 'reason', ARGV[7], 'request', ARGV[8], ...)
+  if type(added) == 'table' and added.err then lost = lost + 1 end
+end
+
+-- Ends one session: first the state, then the event.
+local function drop(index, digest, why, user, now)
+  redis.call('DEL', records .. digest, activities .. digest)
+  redis.call('ZREM', index, digest)
+  emit('session.ended', digest, user, now, 'why', why)
+end
+
+-- Why the session in the index is over by itself, or nil while it lives.
+local function natural_end(digest, score, now)
+  if tonumber(score) <= now then return 'expired' end
+  if redis.call('EXISTS', records .. digest, activities .. digest) < 2 then return 'idle' end
+  return nil
+end
+
+-- The index lives as long as its last session may.
+local function keep_index(index)
+  local last = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
+  if last[2] then redis.call('PEXPIREAT', index, number(last[2])) end
+end
+
+-- Ends up to `batch` of the user's sessions that `chosen(digest, fields)` names and that began
+-- no later than `cutoff`, from `offset` on. Returns lost events, the next offset (-1: done), the
+-- cutoff, then digest and end state in turn.
+local function end_chosen(index, user, cutoff, offset, batch, chosen)
+  local now = now_ms()
+  if cutoff == 0 then cutoff = now end
+  local members = redis.call('ZRANGE', index, offset, offset + batch - 1, 'WITHSCORES')
+  local ended, kept = {}, 0
+  for i = 1, #members, 2 do
+    local digest = members[i]
+    local over = natural_end(digest, members[i + 1], now)
+    local fields = parse(redis.call('GET', records .. digest))
+    if over then
+      drop(index, digest, over, user, now)
+    elseif fields == nil or (fields.c <= cutoff and chosen(digest, fields)) then
+      drop(index, digest, 'revoked', user, now)
+      ended[#ended + 1] = digest
+    else
+      kept = kept + 1
+    end
+  end
+  local next_offset = offset + kept
+  if #members < 2 * batch then next_offset = -1 end
+  return {lost, next_offset, number(cutoff), unpack(ended)}
+end

@@ -1,0 +1,31 @@
+-- Moves a live session to a new token. Its absolute end stays; the old one ends after the grace.
+-- ARGV: 9 digest, 10 the record that was read, 11 new digest, 12 rest of the new record,
+-- 13 grace ms, 14 rest of the old record.
+-- Returns {lost, 'ok' | 'gone' | 'changed'}.
+local old, new, grace = ARGV[9], ARGV[11], tonumber(ARGV[13])
+local record = redis.call('GET', records .. old)
+local seen = redis.call('GET', activities .. old)
+local fields = parse(record)
+if not record or not seen then return {0, 'gone'} end
+if record ~= ARGV[10] or not fields then return {0, 'changed'} end
+local now = now_ms()
+local left = fields.x - now
+if left <= 0 then return {0, 'gone'} end
+local index = indexes .. fields.h
+local head = '{"c":' .. number(fields.c) .. ',"x":'
+
+redis.call('SET', records .. new, head .. number(fields.x) .. ',' .. ARGV[12],
+  'PX', number(math.min(2 * fields.i, left)))
+redis.call('SET', activities .. new, number(now), 'PX', number(math.min(fields.i, left)))
+redis.call('ZADD', index, number(fields.x), new)
+if grace > 0 and grace < left then
+  redis.call('SET', records .. old, head .. number(now + grace) .. ',' .. ARGV[14],
+    'PX', number(grace))
+  redis.call('SET', activities .. old, seen, 'PX', number(grace))
+  redis.call('ZADD', index, number(now + grace), old)
+else
+  drop(index, old, 'rotated', fields.u, now)
+end
+keep_index(index)
+emit('session.renewed', new, fields.u, now, 'previous', partition .. old)
+return {lost, 'ok'}

@@ -1,0 +1,168 @@
+"""Metrics and logs. Hot counters are plain integers; a collector reads them at scrape time."""
+
+from __future__ import annotations
+
+import bisect
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from .decision import Decision, Kind
+from .model import CheckRequest
+
+BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25)
+
+
+class Histogram:
+    """Counts of durations below each of `BUCKETS_S`, and their sum."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect.bisect_left(BUCKETS_S, seconds)] += 1
+        self.sum += seconds
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        total, buckets = 0, []
+        for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), self.counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        return buckets
+
+
+class Metrics(Collector):
+    """Everything that is counted. `text()` is the Prometheus exposition."""
+
+    def __init__(self) -> None:
+        self.checks: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self.seconds: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.store_errors: defaultdict[str, int] = defaultdict(int)
+        self.ended: defaultdict[str, int] = defaultdict(int)
+        self.created = 0
+        self.events_lost = 0
+        self.events_dropped = 0
+        self.outbox_length = 0
+        self.ready = False
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def count_store_error(self, kind: str) -> None:
+        self.store_errors[kind] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        yield _counter("gateway_checks", "Checks answered.", self.checks,
+                       ("adapter", "decision", "reason"))  # fmt: skip
+        yield self._check_seconds()
+        yield _counter("gateway_store_errors", "Faults of Redis by kind.",
+                       {(kind,): count for kind, count in self.store_errors.items()}, ("kind",))  # fmt: skip
+        yield _counter("gateway_sessions_ended", "Sessions ended through this replica.",
+                       {(why,): count for why, count in self.ended.items()}, ("why",))  # fmt: skip
+        yield CounterMetricFamily(
+            "gateway_sessions_created", "Sessions created here.", value=self.created
+        )
+        yield CounterMetricFamily(
+            "gateway_events_lost", "Events that Redis had no memory for.", value=self.events_lost
+        )
+        yield GaugeMetricFamily(
+            "gateway_outbox_dropped_events",
+            "Events that the bounded outbox has had to drop, ever.",
+            value=self.events_dropped,
+        )
+        yield GaugeMetricFamily(
+            "gateway_outbox_length", "Events in the outbox.", value=self.outbox_length
+        )
+        yield GaugeMetricFamily("gateway_ready", "1 while Redis can be used.", value=self.ready)
+
+    def _check_seconds(self) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(
+            "gateway_check_seconds", "Time from the request read to the answer.",
+            labels=["adapter"],
+        )  # fmt: skip
+        for adapter, histogram in self.seconds.items():
+            family.add_metric([adapter], histogram.cumulative(), histogram.sum)
+        return family
+
+
+def _counter(
+    name: str, text: str, values: dict[tuple[str, ...], int], labels: tuple[str, ...]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for label_values, count in values.items():
+        family.add_metric(label_values, count)
+    return family
+
+
+class CheckObserver:
+    """Counts every check and logs denials: never the query, never a cookie."""
+
+    def __init__(self, metrics: Metrics, *, log_denials: bool) -> None:
+        self._metrics = metrics
+        self._log_denials = log_denials
+        self._log = structlog.get_logger("gateway.check")
+
+    def __call__(
+        self, adapter: str, request: CheckRequest | None, decision: Decision, seconds: float
+    ) -> None:
+        kind = decision.kind
+        self._metrics.checks[adapter, kind.value, decision.reason or ""] += 1
+        self._metrics.seconds[adapter].observe(seconds)
+        if self._log_denials and kind is not Kind.ALLOW:
+            self._log.info(
+                "denied",
+                adapter=adapter,
+                reason=decision.reason,
+                method=request.method if request else None,
+                host=request.host if request else None,
+                path=request.target.partition("?")[0] if request else None,
+                address=request.address if request else None,
+            )
+
+
+def configure_logs(level: str) -> None:
+    """Write JSON lines to standard error, also what libraries log."""
+    logging.basicConfig(
+        level=level.upper(), stream=sys.stderr, format="%(message)s", force=True
+    )
+    shared = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.format_exc_info,
+    ]
+    render = structlog.processors.JSONRenderer(serializer=_dumps)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared,
+                    structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )  # fmt: skip
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+    )
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter)
+
+
+def _dumps(event: object, **_: object) -> str:
+    return orjson.dumps(event, default=str).decode()

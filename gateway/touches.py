@@ -1,0 +1,50 @@
+"""Notes activity off the answer's path: at most one write per session and interval."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .errors import StoreUnavailable
+from .model import Session, SessionKey
+from .ports import SessionStore
+
+_MAX_WAITING = 10_000
+
+
+class Touches:
+    """Collects the sessions whose last activity is stale; `run` writes them."""
+
+    def __init__(self, store: SessionStore, interval_ms: int) -> None:
+        self._store = store
+        self._interval_ms = interval_ms
+        self._waiting: dict[SessionKey, Session] = {}
+        self._work = asyncio.Event()
+
+    def note(self, session: Session, now_ms: int) -> None:
+        """Remember that `session` was active; returns at once.
+
+        When more wait than fit, this one is noted at its next check.
+        """
+        stale = now_ms - session.last_seen_ms >= self._interval(session)
+        if stale and len(self._waiting) < _MAX_WAITING:
+            self._waiting[session.key] = session
+            self._work.set()
+
+    async def run(self) -> None:
+        """Write what waits, for as long as the task lives."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            waiting, self._waiting = self._waiting, {}
+            for session in waiting.values():
+                await self._write(session)
+
+    async def _write(self, session: Session) -> None:
+        """A lost touch ends a session early, never late; the next check tries again."""
+        try:
+            await self._store.touch(session, self._interval(session))
+        except StoreUnavailable:
+            return
+
+    def _interval(self, session: Session) -> int:
+        return max(1, min(self._interval_ms, session.idle_ms // 20))
