@@ -17,7 +17,7 @@ from .config import Loaded, Settings, load
 from .decision import Reason
 from .errors import ConfigurationError
 from .http_call import Answered, call
-from .policy import Access, Policy, Rule
+from .policy import Policy, Rule, is_public
 from .target import METHODS, normal_host, readings
 
 config_option = click.option(
@@ -44,8 +44,8 @@ def commands() -> None:
 @config_option
 def serve(path: str | None) -> None:
     """Run the service."""
-    from .app import serve as run  # noqa: PLC0415  (the other commands start without aiohttp)
-    from .telemetry import configure_logs  # noqa: PLC0415
+    from .app import serve as run
+    from .telemetry import configure_logs
 
     loaded = load(path)
     if loaded.settings is None:
@@ -74,18 +74,15 @@ def check_config(path: str | None) -> None:
 @commands.command()
 @config_option
 @click.option("--role", "roles", multiple=True, help="A role of the user; may be repeated.")
-@click.option("--ip", "address", default="", help="The client's address.")
+@click.option("--ip", "_address", default="", help="For rules about networks: none yet.")
 @click.option("--anonymous", is_flag=True, help="Nobody is signed in.")
 @click.argument("method")
 @click.argument("url")
 def explain(
-    path: str | None, roles: tuple[str, ...], address: str, anonymous: bool, method: str, url: str
-) -> None:
-    """Tell which rule decides about METHOD URL, and why, rule by rule.
-
-    --ip is taken for rules about networks, which this version does not have.
-    """
-    del address
+    *, path: str | None, roles: tuple[str, ...], _address: str, anonymous: bool, method: str,
+    url: str,
+) -> None:  # fmt: skip
+    """Tell which rule decides about METHOD URL, and why, rule by rule."""
     policy = Policy(rule.spec() for rule in _loaded(path).policy.rules)
     host, target = _split_url(url)
     paths = readings(target)
@@ -93,12 +90,18 @@ def explain(
         click.echo(f"denied: {_refused_input(host, method)}")
         return
     for reading in paths:
-        click.echo(f"path {reading}")
-        for rule in policy.rules:
-            click.echo("  " + _verdict(rule, method, host, reading))
-            if rule is policy.match(method, host, reading):
-                break
-    click.echo(_outcome(policy, method, host, paths, roles, anonymous))
+        _explain_reading(policy, method, host, reading)
+    rules = policy.match_all(method, host, paths)
+    click.echo(_outcome(rules, None if anonymous else roles))
+
+
+def _explain_reading(policy: Policy, method: str, host: str, path: str) -> None:
+    click.echo(f"path {path}")
+    deciding = policy.match(method, host, path)
+    for rule in policy.rules:
+        click.echo("  " + _verdict(rule, method, host, path))
+        if rule is deciding:
+            break
 
 
 def _split_url(url: str) -> tuple[str | None, str]:
@@ -125,16 +128,13 @@ def _verdict(rule: Rule, method: str, host: str, path: str) -> str:
     return f"{name}: decides"
 
 
-def _outcome(
-    policy: Policy, method: str, host: str, paths: tuple[str, ...], roles: tuple[str, ...],
-    anonymous: bool,
-) -> str:  # fmt: skip
-    rules = policy.match_all(method, host, paths)
+def _outcome(rules: tuple[Rule, ...] | Reason, roles: tuple[str, ...] | None) -> str:
+    """Say what the rules come to for somebody with `roles`, or for nobody (None)."""
     if isinstance(rules, Reason):
         return f"denied: {rules}"
-    if all(rule.access is Access.PUBLIC for rule in rules):
+    if is_public(rules):
         return "allowed: public"
-    if anonymous:
+    if roles is None:
         return f"denied: {Reason.NO_SESSION}"
     if any(rule.roles and rule.roles.isdisjoint(roles) for rule in rules):
         return f"denied: {Reason.ROLE_REQUIRED}"
@@ -243,5 +243,3 @@ def _print_problems(loaded: Loaded) -> None:
         click.echo(str(problem), err=True)
     count = len(loaded.problems)
     click.echo(f"gateway: {count} problem{'s' if count != 1 else ''}", err=True)
-
-

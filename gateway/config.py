@@ -82,9 +82,6 @@ def _listen_address(address: str) -> str:
 
 Duration = Annotated[int, BeforeValidator(_duration)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
-Network = Annotated[
-    ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(lambda text: _network(text))
-]
 
 
 def _network(text: object) -> object:
@@ -92,6 +89,9 @@ def _network(text: object) -> object:
         return ipaddress.ip_network(str(text))
     except ValueError as error:
         raise ValueError(f"{error}; write for example 10.0.0.0/8") from None
+
+
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 
 
 class _Section(BaseModel):
@@ -265,8 +265,11 @@ class Settings(BaseSettings):
     log: Log = Log()
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **_: Any) -> Any:
+    def settings_customise_sources(
+        cls, settings_cls: Any, init_settings: Any, *others: Any, **named: Any
+    ) -> Any:
         """Only what `load` merged: a second, hidden look at the environment would surprise."""
+        del settings_cls, others, named
         return (init_settings,)
 
 
@@ -336,8 +339,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in over.items():
         below = merged.get(name)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        merged[name] = _merge(below, value) if both else value
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[name] = _merge(below, value)
+        else:
+            merged[name] = value
     return merged
 
 

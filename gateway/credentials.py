@@ -76,9 +76,7 @@ def session_cookie(headers: tuple[bytes, ...], name: bytes) -> bytes | Reason:
     return Reason.NO_SESSION if found is None else found
 
 
-def key_of_cookies(
-    headers: tuple[bytes, ...], name: bytes, partitions: int
-) -> SessionKey | Reason:
+def key_of_cookies(headers: tuple[bytes, ...], name: bytes, partitions: int) -> SessionKey | Reason:
     """Return the key of the session that the cookies name, or the reason to refuse."""
     value = session_cookie(headers, name)
     if isinstance(value, Reason):

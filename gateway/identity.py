@@ -62,6 +62,5 @@ def size_of(user: str, email: str, name: str, roles: tuple[str, ...], device_id:
     """Return how many bytes the six headers of such a session take on the wire."""
     values = (user, email, name, ",".join(roles), "0" * 34, device_id)
     return sum(
-        len(header) + len(encode(value)) + 4
-        for header, value in zip(HEADERS, values, strict=True)
+        len(header) + len(encode(value)) + 4 for header, value in zip(HEADERS, values, strict=True)
     )

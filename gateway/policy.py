@@ -109,9 +109,10 @@ def is_public(rules: tuple[Rule, ...]) -> bool:
 def problems_of(spec: RuleSpec) -> list[tuple[str, str]]:
     """Return what is wrong with a rule as (field, message) pairs: all of it."""
     found = []
-    if spec.host and normal_host(spec.host.removeprefix("*.")) != spec.host.removeprefix(
-        "*."
-    ).lower():
+    if (
+        spec.host
+        and normal_host(spec.host.removeprefix("*.")) != spec.host.removeprefix("*.").lower()
+    ):
         found.append(("host", f'{spec.host!r} is no host; write "app.example.com" or "*.…"'))
     if spec.path:
         found += [("path", message) for message in _path_problems(spec.path)]
@@ -158,19 +159,20 @@ def _compile(number: int, spec: RuleSpec) -> Rule:
 def _compile_path(path: str) -> re.Pattern[str]:
     below = path.endswith("/**")
     pattern = "".join(
-        _compile_token(token) for token in re.findall(r"/\*\*(?=/)|\*\*|\*|.", path[: -3 * below or None])
+        _compile_piece(piece)
+        for piece in re.findall(r"/\*\*(?=/)|\*\*|\*|.", path[: -3 * below or None])
     )
     return re.compile(pattern + ("(?:/.*)?" if below else ""), re.DOTALL)
 
 
-def _compile_token(token: str) -> str:
-    if token == "/**":
+def _compile_piece(piece: str) -> str:
+    if piece == "/**":
         return "(?:/.*)?"
-    if token == "**":
+    if piece == "**":
         return ".*"
-    if token == "*":
+    if piece == "*":
         return "[^/]+"
-    return _literal(token)
+    return _literal(piece)
 
 
 def _literal(character: str) -> str:

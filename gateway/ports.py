@@ -67,15 +67,13 @@ class SessionStore(Protocol):
     async def end(self, key: SessionKey, why: EndState, actor: Actor) -> str | None:
         """End one session; return its user, or None if there was none."""
 
-    async def end_all(
-        self, user: str, keep: SessionKey | None, actor: Actor
-    ) -> tuple[Ended, ...]:
+    async def end_all(self, user: str, keep: SessionKey | None, actor: Actor) -> tuple[Ended, ...]:
         """End all sessions that the user had when the call began, but `keep`."""
 
     async def end_device(self, user: str, device_id: str, actor: Actor) -> tuple[Ended, ...]:
         """End the user's sessions on one device."""
 
-    async def list(self, user: str) -> tuple[Session, ...]:
+    async def sessions_of(self, user: str) -> tuple[Session, ...]:
         """Return the user's live sessions: exactly those that a check would find."""
 
     async def ping(self) -> None:

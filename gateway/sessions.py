@@ -1,4 +1,4 @@
-"""What can be done with sessions: the use cases behind the admin API, without any I/O of its own."""
+"""What can be done with sessions: the use cases behind the admin API, without their own I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import base64
 import binascii
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from . import identity
 from .credentials import key_of_id, key_of_token, new_token, partition_of_user
@@ -90,24 +91,24 @@ class Sessions:
             return None
         return session
 
-    async def list(self, user: str, limit: int, cursor: str) -> Page:
+    async def page(self, user: str, limit: int, cursor: str) -> Page:
         """Return one page; `cursor` is the `next` of the page before."""
         after = _decode_cursor(cursor) if cursor else None
-        found = sorted(await self._store.list(user), key=_newest_first)
+        found = sorted(await self._store.sessions_of(user), key=_newest_first)
         rest = [each for each in found if after is None or _newest_first(each) > after]
         page = tuple(rest[:limit])
         return Page(page, _encode_cursor(page[-1]) if len(rest) > limit else None)
 
     async def update(
-        self, session_id: str, changes: Mapping[str, object], actor: Actor
+        self, session_id: str, changes: Mapping[str, Any], actor: Actor
     ) -> Session | None:
         """Change email, name, roles or metadata of a live session."""
         key = key_of_id(session_id, self._partitions)
         session = None if key is None else await self._live(key)
         if key is None or session is None:
             return None
-        merged = {"email": session.email, "name": session.name, "roles": session.roles, **changes}
-        check_identity(session.user, device_id=session.device.id, **_identity_part(merged))
+        changed = replace(session, **changes)
+        check_identity(changed.user, changed.email, changed.name, changed.roles, changed.device.id)
         return await self._store.update(key, changes, actor)
 
     async def renew(
@@ -174,10 +175,6 @@ def check_identity(
         )
     if problems:
         raise InvalidInput(tuple(problems))
-
-
-def _identity_part(merged: Mapping[str, object]) -> dict[str, object]:
-    return {name: merged[name] for name in ("email", "name", "roles")}
 
 
 def _receipt(started: float, ended: tuple[Ended, ...]) -> Receipt:

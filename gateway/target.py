@@ -91,8 +91,8 @@ def _decodes_too_often(path: str) -> bool:
 
 # RFC 9110 section 9 without CONNECT and TRACE, RFC 5789, and WebDAV (RFC 4918, 3253, 5323).
 METHODS = frozenset(
-    "GET HEAD POST PUT PATCH DELETE OPTIONS "
-    "PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK REPORT SEARCH".split()
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+    | {"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH"}
 )
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"

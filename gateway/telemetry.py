@@ -6,7 +6,8 @@ import bisect
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import orjson
 import structlog
@@ -39,7 +40,8 @@ class Histogram:
         self.sum += seconds
 
     def cumulative(self) -> list[tuple[str, float]]:
-        total, buckets = 0, []
+        total = 0
+        buckets: list[tuple[str, float]] = []
         for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), self.counts, strict=True):
             total += count
             buckets.append((bound, total))
@@ -72,10 +74,10 @@ class Metrics(Collector):
         yield _counter("gateway_checks", "Checks answered.", self.checks,
                        ("adapter", "decision", "reason"))  # fmt: skip
         yield self._check_seconds()
-        yield _counter("gateway_store_errors", "Faults of Redis by kind.",
-                       {(kind,): count for kind, count in self.store_errors.items()}, ("kind",))  # fmt: skip
+        yield _counter("gateway_store_errors", "Faults of Redis by kind.", self.store_errors,
+                       ("kind",))  # fmt: skip
         yield _counter("gateway_sessions_ended", "Sessions ended through this replica.",
-                       {(why,): count for why, count in self.ended.items()}, ("why",))  # fmt: skip
+                       self.ended, ("why",))  # fmt: skip
         yield CounterMetricFamily(
             "gateway_sessions_created", "Sessions created here.", value=self.created
         )
@@ -103,11 +105,11 @@ class Metrics(Collector):
 
 
 def _counter(
-    name: str, text: str, values: dict[tuple[str, ...], int], labels: tuple[str, ...]
+    name: str, text: str, values: Mapping[Any, int], labels: tuple[str, ...]
 ) -> CounterMetricFamily:
     family = CounterMetricFamily(name, text, labels=labels)
     for label_values, count in values.items():
-        family.add_metric(label_values, count)
+        family.add_metric((label_values,) if isinstance(label_values, str) else label_values, count)
     return family
 
 
@@ -139,10 +141,8 @@ class CheckObserver:
 
 def configure_logs(level: str) -> None:
     """Write JSON lines to standard error, also what libraries log."""
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(message)s", force=True
-    )
-    shared = [
+    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="%(message)s", force=True)
+    shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso"),

@@ -74,9 +74,7 @@ def _redirect(request: CheckRequest, reason: Reason, login: str) -> Answer:
     return Answer(status, (*NEVER_CACHED, _reason(reason), ("Location", login)))
 
 
-def _refusal(
-    status: HTTPStatus, reason: Reason, page: bool, *more: tuple[str, str]
-) -> Answer:
+def _refusal(status: HTTPStatus, reason: Reason, page: bool, *more: tuple[str, str]) -> Answer:
     kind, body = _page(status, reason) if page else _problem(status, reason)
     return Answer(status, (*NEVER_CACHED, _reason(reason), *more, ("Content-Type", kind)), body)
 

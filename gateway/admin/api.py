@@ -85,14 +85,12 @@ class Api:
 
     async def end(self, request: web.Request) -> web.Response:
         query = read_query(request, EndQuery)
-        receipt = await self._sessions.end(
-            request.match_info["id"], _actor(request, query.reason)
-        )
+        receipt = await self._sessions.end(request.match_info["id"], _actor(request, query.reason))
         return self._receipt(_found(receipt))
 
     async def list(self, request: web.Request) -> web.Response:
         query = read_query(request, ListQuery)
-        page = await self._sessions.list(request.match_info["user"], query.limit, query.cursor)
+        page = await self._sessions.page(request.match_info["user"], query.limit, query.cursor)
         found = [views.session_view(session) for session in page.sessions]
         return _json({"sessions": found, "next": page.next})
 
@@ -224,6 +222,4 @@ def _found(value: Value | None) -> Value:
 
 
 def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(
-        status=status, body=orjson.dumps(value), content_type="application/json"
-    )
+    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json")

@@ -20,7 +20,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _log = structlog.get_logger("gateway.admin")
 
 
-class Refused(Exception):  # noqa: N818  (a refusal is no error of ours)
+class Refused(Exception):
     """A request that ends here, with its status."""
 
     def __init__(
@@ -72,7 +72,7 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return _problem(request, HTTPStatus(error.status), error.reason, headers=headers)
-    except Exception:
+    except Exception:  # noqa: BLE001  (the last line: never a traceback to a caller)
         _log.exception("internal_error", request_id=request[REQUEST_ID])
         return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of the gateway")
 

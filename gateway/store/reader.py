@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -62,12 +63,12 @@ class Reader:
         for (key, future), reply in zip(waiting.items(), replies, strict=False):
             self._settle(key, future, reply, now_ms)
 
-    async def _fetch(self, keys: list[SessionKey]) -> list[list[bytes | None]]:
+    async def _fetch(self, keys: list[SessionKey]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.mget(self._keys.record(key), self._keys.activity(key))
         pipeline.time()
-        replies: list[list[bytes | None]] = await pipeline.execute(raise_on_error=False)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
         failed = next((reply for reply in replies if isinstance(reply, Exception)), None)
         if failed is not None:
             raise failed

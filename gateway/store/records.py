@@ -18,8 +18,9 @@ from ..model import Client, Device, Login, Session, SessionKey
 VERSION = 1
 
 
-def rest_of_login(key: SessionKey, user_digest: str, login: Login, device: Device,
-                  idle_ms: int) -> bytes:
+def rest_of_login(
+    key: SessionKey, user_digest: str, login: Login, device: Device, idle_ms: int
+) -> bytes:
     """Return the record of a new session without its two instants."""
     return _rest(
         {
@@ -31,8 +32,12 @@ def rest_of_login(key: SessionKey, user_digest: str, login: Login, device: Devic
             "n": login.name,
             "r": login.roles,
             "dv": (device.id, device.name, device.type),
-            "cl": (login.client.ip, login.client.country, login.client.city,
-                   login.client.user_agent),
+            "cl": (
+                login.client.ip,
+                login.client.country,
+                login.client.city,
+                login.client.user_agent,
+            ),
             "i": idle_ms,
             "m": dict(login.metadata),
             "k": login.remember,

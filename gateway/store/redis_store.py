@@ -54,6 +54,10 @@ class ServerFacts:
     eviction_policy: str
 
 
+def ignore(_: object) -> None:
+    """Take a report that nobody wants."""
+
+
 class RedisStore:
     """Sessions in Redis; see `ports.SessionStore` for what every method promises."""
 
@@ -64,8 +68,8 @@ class RedisStore:
         prefix: str = "gw:",
         partitions: int = 16,
         outbox_limit: int = 100_000,
-        count_error: Callable[[str], None] = lambda kind: None,
-        on_lost_event: Callable[[int], None] = lambda count: None,
+        count_error: Callable[[str], None] = ignore,
+        on_lost_event: Callable[[int], None] = ignore,
     ) -> None:
         self._client = client
         self._keys = Keys(prefix)
@@ -87,7 +91,7 @@ class RedisStore:
                 self._client, knows_flags=await self._knows_script_flags()
             )
             await self._client.set(self._keys.partitions, self._partitions, nx=True)
-            fixed = int(await self._client.get(self._keys.partitions))
+            fixed = int(await self._client.get(self._keys.partitions) or 0)
         if fixed != self._partitions:
             raise ConfigurationError(
                 f"redis.partitions is {self._partitions}, but this Redis was set up with {fixed}; "
@@ -187,20 +191,18 @@ class RedisStore:
     async def end(self, key: SessionKey, why: EndState, actor: Actor) -> str | None:
         with as_unavailable(self._count_error):
             reply = await self._run("end_one", key.partition, actor, key.digest, why)
-        return reply[0].decode() if reply else None
+        return str(reply[0], "utf-8") if reply else None
 
-    async def end_all(
-        self, user: str, keep: SessionKey | None, actor: Actor
-    ) -> tuple[Ended, ...]:
+    async def end_all(self, user: str, keep: SessionKey | None, actor: Actor) -> tuple[Ended, ...]:
         return await self._end_batches("end_all", user, keep.digest if keep else "", actor)
 
     async def end_device(self, user: str, device_id: str, actor: Actor) -> tuple[Ended, ...]:
         return await self._end_batches("end_device", user, device_id, actor)
 
-    async def list(self, user: str) -> tuple[Session, ...]:
+    async def sessions_of(self, user: str) -> tuple[Session, ...]:
         partition = partition_of_user(user, self._partitions)
         with as_unavailable(self._count_error):
-            digests = await self._client.zrange(self._keys.index(partition, user), 0, -1)
+            digests: list[Any] = await self._client.zrange(self._keys.index(partition, user), 0, -1)
             found: list[Session] = []
             for start in range(0, len(digests), BATCH):
                 found += await self._sessions(partition, digests[start : start + BATCH])
@@ -262,15 +264,16 @@ class RedisStore:
 
     async def _raw(self, key: SessionKey) -> tuple[bytes | None, Session | None]:
         with as_unavailable(self._count_error):
-            record, activity = await self._client.mget(
+            values: list[Any] = await self._client.mget(
                 self._keys.record(key), self._keys.activity(key)
             )
+            record, activity = values
             session = records.parse(key, record, activity)
         return record, session if activity is not None else None
 
     async def _sessions(self, partition: str, digests: list[bytes]) -> list[Session]:
         keys = [SessionKey(partition, digest.decode()) for digest in digests]
-        values = await self._client.mget(
+        values: list[Any] = await self._client.mget(
             [name for key in keys for name in (self._keys.record(key), self._keys.activity(key))]
         )
         found = []
