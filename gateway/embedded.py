@@ -7,43 +7,20 @@ with `stop()`, and also when the process that started it is gone, however that h
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from .child import Child, new_folder
 from .errors import ConfigurationError
 
 START_S = 10.0
-STOP_S = 5.0
 _HOST = "127.0.0.1"
+_NAME = "the embedded Valkey"
 _ATTEMPTS = 20  # with another port each
-_LOG = "valkey.log"
 _MISSING = 'the embedded Valkey needs the extra "demo": pip install "session-gateway[demo]"'
-
-# Linux could end a child with its parent (PR_SET_PDEATHSIG), but "parent" there is the thread
-# that started it: a server begun in a worker thread would die with that thread. Instead a second
-# process waits until our end of its standard input is closed, which the kernel does for us even
-# after SIGKILL. It is a child of the server, so it can tell the server from a later process with
-# the same id.
-_LAUNCHER = """
-import os, shutil, signal, sys
-folder, server = sys.argv[1], os.getpid()
-if os.fork() == 0:
-    os.read(0, 1)
-    if os.getppid() == server:
-        os.kill(server, signal.SIGKILL)
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class _PortTaken(Exception):
@@ -63,7 +40,7 @@ def valkey_binary() -> Path:
     try:
         return _executable(Path(get_binary_path()))
     except ValkeyBinaryNotFoundError as error:
-        raise ConfigurationError(f"the embedded Valkey cannot run here: {error}") from None
+        raise ConfigurationError(f"{_NAME} cannot run here: {error}") from None
 
 
 class EmbeddedValkey:
@@ -84,8 +61,7 @@ class EmbeddedValkey:
         self.unix_socket = unix_socket
         self._port = port
         self._arguments = tuple(arguments)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder: Path | None = None
+        self._child: Child | None = None
 
     @property
     def url(self) -> str:
@@ -97,23 +73,23 @@ class EmbeddedValkey:
     @property
     def port(self) -> int:
         if self._port is None:
-            raise RuntimeError("the embedded Valkey has no TCP port (yet)")
+            raise RuntimeError(f"{_NAME} has no TCP port (yet)")
         return self._port
 
     @property
     def pid(self) -> int:
-        if self._process is None:
-            raise RuntimeError("the embedded Valkey is not started")
-        return self._process.pid
+        if self._child is None:
+            raise RuntimeError(f"{_NAME} is not started")
+        return self._child.pid
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._child is not None and self._child.running
 
     def start(self) -> None:
         """Return when the server answers; ConfigurationError with one line when it cannot."""
-        if self._process is not None:
-            raise RuntimeError("the embedded Valkey is already started")
+        if self._child is not None:
+            raise RuntimeError(f"{_NAME} is already started")
         binary = valkey_binary()
         if self._port is not None or self.unix_socket is not None:
             self._start_here(binary)
@@ -122,12 +98,9 @@ class EmbeddedValkey:
 
     def stop(self) -> None:
         """End the server, by force if it does not go; nothing happens if there is none."""
-        if self._process is not None:
-            _end(self._process)
-            self._process = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -141,16 +114,12 @@ class EmbeddedValkey:
     ) -> None:
         self.stop()
 
-    # --- starting ---
-
     def _start_here(self, binary: Path) -> None:
         try:
             self._launch(binary)
         except _PortTaken:
             where = self.unix_socket or f"{_HOST}:{self._port}"
-            raise ConfigurationError(
-                f"the embedded Valkey cannot listen on {where}: it is in use"
-            ) from None
+            raise ConfigurationError(f"{_NAME} cannot listen on {where}: it is in use") from None
 
     def _start_anywhere(self, binary: Path) -> None:
         for _ in range(_ATTEMPTS):
@@ -161,29 +130,20 @@ class EmbeddedValkey:
                 continue
             return
         self._port = None
-        raise ConfigurationError("the embedded Valkey found no free port")
+        raise ConfigurationError(f"{_NAME} found no free port")
 
     def _launch(self, binary: Path) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="gateway-valkey-"))
+        folder = new_folder("valkey")
+        command = [str(binary), *self._options(folder), *self._arguments]
+        child = self._child = Child(_NAME, command, folder)
         try:
-            self._process = self._spawn(binary, self._folder)
-            self._await_answer(self._process, self._folder / _LOG)
-        except BaseException:
+            child.await_ready(lambda: self._answers(child.pid), START_S)
+        except BaseException as error:
+            taken = isinstance(error, ConfigurationError) and "already in use" in child.output
             self.stop()
+            if taken:
+                raise _PortTaken from None
             raise
-
-    def _spawn(self, binary: Path, folder: Path) -> subprocess.Popen[bytes]:
-        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(folder)]
-        with (folder / _LOG).open("wb") as log:
-            return subprocess.Popen(
-                [*launcher, str(binary), *self._options(folder), *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                # Ctrl-C in a terminal goes to the whole group: whoever uses the server ends first.
-                start_new_session=True,
-            )
 
     def _options(self, folder: Path) -> list[str]:
         options = ["--save", "", "--appendonly", "no", "--dir", str(folder)]
@@ -191,16 +151,6 @@ class EmbeddedValkey:
             return [*options, "--bind", _HOST, "--port", str(self._port)]
         path = str(self.unix_socket)
         return [*options, "--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
-
-    def _await_answer(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise _why_it_ended(log)
-            if self._answers(process.pid):
-                return
-            time.sleep(0.01)
-        raise ConfigurationError(f"the embedded Valkey did not answer within {START_S:g} s")
 
     def _answers(self, pid: int) -> bool:
         """Return whether our server answers: another one may have taken the same port."""
@@ -239,15 +189,6 @@ def _free_port() -> int:
         return port
 
 
-def _why_it_ended(log: Path) -> Exception:
-    text = log.read_text(errors="replace")
-    if "already in use" in text:
-        return _PortTaken()
-    lines = text.split("\n")
-    last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return ConfigurationError(f"the embedded Valkey ended at its start: {last}")
-
-
 def _read_until(connection: socket.socket, end: bytes) -> bytes:
     """Read up to and with `end`; OSError when it does not come."""
     received = b""
@@ -257,14 +198,3 @@ def _read_until(connection: socket.socket, end: bytes) -> bytes:
             raise ConnectionError("the server closed the connection")
         received += chunk
     return received
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:  # SIGSTOP, for one, holds SIGTERM back
-        process.kill()
-        process.wait(STOP_S)
-    if process.stdin is not None:
-        process.stdin.close()  # lets the launcher's waiting half go
