@@ -22,7 +22,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 START_S = 20.0
 STOP_S = 5.0
@@ -32,7 +32,6 @@ ENVOY_YAML = ROOT / "deploy" / "envoy" / "envoy.yaml"
 DEBIAN_NGINX = Path("/usr/sbin/nginx")
 
 _PORTS = range(20_000, 32_000)  # below what the kernel gives to outgoing connections
-_PORT_LOCKS: list[IO[str]] = []  # open for the life of this process: that is what reserves them
 _RUNS = itertools.count(1)
 
 
@@ -58,13 +57,13 @@ def free_port() -> int:
 
 
 def _reserve(path: Path) -> bool:
-    lock = path.open("w")
+    """Lock the file; it is never closed, because closing it would release the port."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        lock.close()
+        os.close(lock)
         return False
-    _PORT_LOCKS.append(lock)
     return True
 
 
@@ -261,8 +260,8 @@ def start_gateway(toml_text: str, env: dict[str, str] | None = None) -> Program:
     address = str(tomllib.loads(toml_text)["admin"]["listen"][0])
     port = int(address.rpartition(":")[2])
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
-    ready = lambda: answers(port, "/readyz")  # noqa: E731  (one use, named for the reader)
-    return Program("gateway", command, folder, ready, env={"PYTHONPATH": str(ROOT), **(env or {})})
+    environment = {"PYTHONPATH": str(ROOT), **(env or {})}
+    return Program("gateway", command, folder, lambda: answers(port, "/readyz"), environment)
 
 
 def start_python(module: str, port: int) -> Program:

@@ -32,8 +32,9 @@ async def _seen(request: web.BaseRequest) -> dict[str, object]:
     return {
         "method": request.method,
         "raw_path": request.raw_path,
-        "headers": [[name.decode("latin-1"), value.decode("latin-1")]
-                    for name, value in request.raw_headers],
+        "headers": [
+            [name.decode("latin-1"), value.decode("latin-1")] for name, value in request.raw_headers
+        ],
         "cookies": request.headers.getall("Cookie", []),
         "body_length": length,
         "body_sha256": digest.hexdigest(),
