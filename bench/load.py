@@ -37,7 +37,9 @@ async def drive(
     cpu, started = cpu_seconds(pid), time.perf_counter()
     await asyncio.gather(
         *(
-            _client(port, requests, share, number, expect, latencies)
+            _client(
+                port, islice(cycle(requests), number, number + share), expect=expect, out=latencies
+            )
             for number in range(connections)
         )
     )
