@@ -46,11 +46,9 @@ $(READY): requirements/test.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Resolved with the oldest Python that is supported: what only newer ones need must be named in
-# pyproject.toml.
-LOCK := .venv-lock/bin/pip-compile --quiet --no-header --generate-hashes --strip-extras \
-	--allow-unsafe --annotation-style line --no-emit-options --no-emit-index-url \
-	--no-emit-find-links --no-emit-trusted-host
+# Without the options that a developer's own pip settings add: no address in the lock files.
+LOCK := .venv-lock/bin/pip-compile --quiet --no-header --no-emit-options --generate-hashes \
+	--strip-extras --allow-unsafe --annotation-style line
 TEST_EXTRAS := demo,grpc,otel,speed,test,ua
 
 lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes newer ones)
