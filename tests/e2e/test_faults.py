@@ -100,7 +100,7 @@ def test_dead_store_denies_within_a_second_and_heals(breakable: Breakable) -> No
     assert breakable.client.get("/public/x").from_application
     breakable.valkey.start()
     again = until_signed_in(breakable.back_end)
-    until(let_in, lambda: breakable.client.get("/x", cookie(again.token)), BACK_WITHIN_S)
+    ask_until_let_in(breakable, again)
 
 
 def test_hanging_store_denies_within_a_second_and_heals(breakable: Breakable) -> None:
@@ -113,15 +113,19 @@ def test_hanging_store_denies_within_a_second_and_heals(breakable: Breakable) ->
     finally:
         os.kill(breakable.valkey.pid, signal.SIGCONT)
     for session in (known, unread):  # nothing was lost, so both go on
-        token = session.token
-        reply = until(let_in, lambda t=token: breakable.client.get("/x", cookie(t)), BACK_WITHIN_S)
-        assert reply.seen.identity("User") == session.user
+        assert ask_until_let_in(breakable, session).seen.identity("User") == session.user
 
 
 def ask_until_refused(breakable: Breakable, session: Session) -> Reply:
     """Ask as a browser would until the gateway stops believing its memory."""
     headers = (cookie(session.token), PAGE)
     return until(refused, lambda: breakable.client.get("/x", *headers), DENIED_WITHIN_S)
+
+
+def ask_until_let_in(breakable: Breakable, session: Session) -> Reply:
+    """Ask until the gateway has found its store again."""
+    headers = cookie(session.token)
+    return until(let_in, lambda: breakable.client.get("/x", headers), BACK_WITHIN_S)
 
 
 def until_signed_in(back_end: BackEnd) -> Session:
