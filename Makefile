@@ -49,13 +49,13 @@ $(READY): requirements/test.txt pyproject.toml
 # Without the options that a developer's own pip settings add: no address in the lock files.
 LOCK := .venv-lock/bin/pip-compile --quiet --no-header --no-emit-options --generate-hashes \
 	--strip-extras --allow-unsafe --annotation-style line
-TEST_EXTRAS := demo,grpc,otel,speed,test,ua
+TEST_EXTRAS := build,demo,grpc,otel,speed,test,ua
 
 lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes newer ones)
 	@$(FIND_PYTHON); "$$python" -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet pip-tools
 	$(LOCK) $(UPGRADE) --extra $(TEST_EXTRAS) --output-file requirements/test.txt pyproject.toml
-	$(LOCK) --constraint requirements/test.txt --extra speed,ua \
+	$(LOCK) --constraint requirements/test.txt --extra build,speed,ua \
 		--output-file requirements/run.txt pyproject.toml
 
 clean: ## remove everything that was made here
