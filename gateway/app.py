@@ -152,13 +152,15 @@ class App:
         stack.push_async_callback(stop)
 
     async def _keep_open(self) -> None:
-        """Open the store as soon as Redis is there; then watch it for the metrics."""
+        """Open the store as soon as Redis is there; then sweep it and watch it for the metrics."""
         while not self._opened:
             await self._try_open()
             if not self._opened:
                 await asyncio.sleep(_RETRY_OPEN_S)
         while True:
             try:
+                for why in await self._store.sweep():
+                    self._metrics.ended[why] += 1
                 self._metrics.events_dropped = await self._store.dropped_events()
                 self._metrics.outbox_length = await self._store.outbox_length()
                 self._metrics.ready = True

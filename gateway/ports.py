@@ -76,5 +76,8 @@ class SessionStore(Protocol):
     async def sessions_of(self, user: str) -> tuple[Session, ...]:
         """Return the user's live sessions: exactly those that a check would find."""
 
+    async def sweep(self) -> tuple[EndState, ...]:
+        """End the sessions that are over by themselves, with their events."""
+
     async def ping(self) -> None:
         """Return if the store can be used now."""

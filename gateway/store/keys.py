@@ -5,6 +5,7 @@
 | `gw:s:{pp}:<digest>` | string | the session record, JSON | with the session |
 | `gw:a:{pp}:<digest>` | string | last activity, ms | after the idle timeout |
 | `gw:u:{pp}:<user>` | zset | digests, score = absolute end, ms | with the last session |
+| `gw:t:{pp}` | zset | `<digest>:<user>`, score = when it may be over, ms | with the last session |
 | `gw:e:{pp}` | stream | the outbox | never: it is bounded |
 | `gw:x:{pp}` | string | events dropped because the outbox was full | never |
 | `gw:partitions` | string | the number of partitions, fixed at the first start | never |
@@ -36,6 +37,9 @@ class Keys:
 
     def outbox(self, partition: str) -> str:
         return f"{self.prefix}e:{{{partition}}}"
+
+    def due(self, partition: str) -> str:
+        return f"{self.prefix}t:{{{partition}}}"
 
     def dropped(self, partition: str) -> str:
         return f"{self.prefix}x:{{{partition}}}"

@@ -208,6 +208,21 @@ class RedisStore:
                 found += await self._sessions(partition, digests[start : start + BATCH])
         return tuple(session for session in found if session.user == user)
 
+    async def sweep(self) -> tuple[EndState, ...]:
+        """End what is over by itself, everywhere; return how each ended.
+
+        Every replica may do so at any time: a session is ended, and its event written, once.
+        """
+        ended: list[EndState] = []
+        for number in range(self._partitions):
+            looked_at = BATCH
+            while looked_at == BATCH:
+                with as_unavailable(self._count_error):
+                    reply = await self._run("sweep", f"{number:02x}", Actor("gateway"), BATCH)
+                    looked_at = int(reply[0])
+                    ended += [EndState(why.decode()) for why in reply[1:]]
+        return tuple(ended)
+
     async def dropped_events(self) -> int:
         """Return how many events the bounded outbox has had to drop, over all partitions."""
         with as_unavailable(self._count_error):
@@ -252,7 +267,8 @@ class RedisStore:
         return list(reply[1:])
 
     def _script_keys(self, partition: str) -> list[str]:
-        return [self._keys.outbox(partition), self._keys.dropped(partition)]
+        keys = self._keys
+        return [keys.outbox(partition), keys.dropped(partition), keys.due(partition)]
 
     def _common(self, partition: str, actor: Actor) -> list[Any]:
         """Return the arguments that `prelude.lua` names."""
@@ -285,7 +301,7 @@ class RedisStore:
 
     async def _knows_script_flags(self) -> bool:
         try:
-            await self._client.script_load("#!lua flags=allow-oom\nreturn 1")
+            await self._client.eval("#!lua flags=allow-oom\nreturn 1", 0)
         except ResponseError:
             return False  # Redis before version 7
         return True

@@ -10,10 +10,10 @@ from importlib.resources import files
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-NAMES = ("create", "touch", "update", "renew", "end_one", "end_all", "end_device")
+NAMES = ("create", "touch", "update", "renew", "end_one", "end_all", "end_device", "sweep")
 
 # A revocation must succeed at maxmemory: it frees memory, and its event can be reported as lost.
-_ENDS = frozenset({"end_one", "end_all", "end_device"})
+_ENDS = frozenset({"end_one", "end_all", "end_device", "sweep"})
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
 
 

@@ -11,7 +11,9 @@ local now = now_ms()
 local expires = now + absolute
 
 local leaving, live = {}, {}
-local members = redis.call('ZRANGE', index, 0, -1, 'WITHSCORES')
+-- Without a limit a user may have any number: then only the 1,000 that end first are looked at,
+-- because a script over 50,000 would block Redis for 80 ms.
+local members = redis.call('ZRANGE', index, 0, limit > 0 and -1 or 999, 'WITHSCORES')
 for i = 1, #members, 2 do
   local other = members[i]
   local over = natural_end(other, members[i + 1], now)
@@ -34,9 +36,10 @@ end
 
 -- The new one first: out of memory, this fails before anything has changed.
 local record = '{"c":' .. number(now) .. ',"x":' .. number(expires) .. ',' .. rest
-redis.call('SET', records .. digest, record, 'PX', number(math.min(2 * idle, absolute)))
+redis.call('SET', records .. digest, record, 'PX', number(math.min(2 * idle, absolute) + margin))
 redis.call('SET', activities .. digest, number(now), 'PX', number(math.min(idle, absolute)))
 redis.call('ZADD', index, number(expires), digest)
+set_due(index, digest, now + math.min(idle, absolute))
 
 local reply = {lost, 'ok', number(now)}
 for _, each in ipairs(leaving) do

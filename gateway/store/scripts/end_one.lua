@@ -14,8 +14,8 @@ if not fields then
   emit('session.ended', digest, '', now_ms(), 'why', ARGV[10])
   return {lost, ''}
 end
-local why = ARGV[10]
-if seen == 0 then why = 'idle' end
-drop(indexes .. fields.h, digest, why, fields.u, now_ms())
+local why, now = ARGV[10], now_ms()
+if seen == 0 then why = fields.x <= now and 'expired' or 'idle' end
+drop(indexes .. fields.h, digest, why, fields.u, now)
 if seen == 0 then return {lost} end
 return {lost, fields.u}

@@ -1,8 +1,12 @@
 -- Stands in front of every script. Only locals: one undeclared global would poison later scripts.
--- KEYS[1] outbox, KEYS[2] count of dropped events.
+-- KEYS[1] outbox, KEYS[2] count of dropped events, KEYS[3] when to look at which session next.
 -- ARGV[1..3] prefixes of records, activities, indexes; [4] partition; [5] most events kept;
 -- ARGV[6..8] who asks, why, request id. A script's own arguments begin at ARGV[9].
 local records, activities, indexes, partition = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+-- Records and indexes outlive their sessions by this, so that the event of a natural end can
+-- still name the user. Nothing is allowed by it: validity needs the activity key, which does not.
+local margin = 300000
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -40,10 +44,23 @@ local function emit(kind, digest, user, now, ...)
   if type(added) == 'table' and added.err then lost = lost + 1 end
 end
 
+-- The due list names a session by its digest and that of its user (the end of the index's key).
+local function due_member(index, digest)
+  return digest .. ':' .. string.sub(index, #indexes + 1)
+end
+
+-- Has the sweep look at a session at `at`.
+local function set_due(index, digest, at)
+  redis.call('ZADD', KEYS[3], number(at), due_member(index, digest))
+  local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')
+  redis.call('PEXPIREAT', KEYS[3], number(tonumber(last[2]) + 2 * margin))
+end
+
 -- Ends one session: first the state, then the event.
 local function drop(index, digest, why, user, now)
   redis.call('DEL', records .. digest, activities .. digest)
   redis.call('ZREM', index, digest)
+  redis.call('ZREM', KEYS[3], due_member(index, digest))
   emit('session.ended', digest, user, now, 'why', why)
 end
 
@@ -54,10 +71,10 @@ local function natural_end(digest, score, now)
   return nil
 end
 
--- The index lives as long as its last session may.
+-- The index lives a little longer than its last session may.
 local function keep_index(index)
   local last = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
-  if last[2] then redis.call('PEXPIREAT', index, number(last[2])) end
+  if last[2] then redis.call('PEXPIREAT', index, number(tonumber(last[2]) + margin)) end
 end
 
 -- Ends up to `batch` of the user's sessions that `chosen(digest, fields)` names and that began

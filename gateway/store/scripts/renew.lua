@@ -15,14 +15,16 @@ local index = indexes .. fields.h
 local head = '{"c":' .. number(fields.c) .. ',"x":'
 
 redis.call('SET', records .. new, head .. number(fields.x) .. ',' .. ARGV[12],
-  'PX', number(math.min(2 * fields.i, left)))
+  'PX', number(math.min(2 * fields.i, left) + margin))
 redis.call('SET', activities .. new, number(now), 'PX', number(math.min(fields.i, left)))
 redis.call('ZADD', index, number(fields.x), new)
+set_due(index, new, now + math.min(fields.i, left))
 if grace > 0 and grace < left then
   redis.call('SET', records .. old, head .. number(now + grace) .. ',' .. ARGV[14],
-    'PX', number(grace))
+    'PX', number(grace + margin))
   redis.call('SET', activities .. old, seen, 'PX', number(grace))
   redis.call('ZADD', index, number(now + grace), old)
+  set_due(index, old, now + grace)
 else
   drop(index, old, 'rotated', fields.u, now)
 end

@@ -10,7 +10,7 @@ local left = fields.x - now
 if left <= 0 then return 0 end
 local rest = math.min(fields.i, left)
 redis.call('SET', activity, number(now), 'XX', 'PX', number(rest))
-if redis.call('PTTL', record) < rest then
-  redis.call('PEXPIRE', record, number(math.min(2 * fields.i, left)))
+if redis.call('PTTL', record) < rest + margin then
+  redis.call('PEXPIRE', record, number(math.min(2 * fields.i, left) + margin))
 end
 return 1
