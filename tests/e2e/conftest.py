@@ -12,7 +12,7 @@ from gateway.embedded import EmbeddedValkey
 from tests import servers
 
 from .client import Client
-from .stack import PROXIES, BackEnd, Session, Stack, running_stack, start_proxy
+from .stack import IN_DOUBT, PROXIES, BackEnd, Session, Stack, running_stack, start_proxy
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +75,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for case, row in outcomes.items():
         cells = "".join(f"{_cell(row[proxy]):>14}" for proxy in PROXIES)
         terminalreporter.write_line(f"{case.replace('_', ' '):58}{cells}")
+    terminalreporter.write_line(_in_doubt_line(terminalreporter))
+
+
+def _in_doubt_line(reporter: pytest.TerminalReporter) -> str:
+    """Return the last row: how many of a thousand at once the gateway refused, not knowing."""
+    counts = dict.fromkeys(PROXIES, "-")
+    for report in reporter.stats.get("passed", []) + reporter.stats.get("failed", []):
+        found = _CASE.search(report.nodeid)
+        if found:
+            told = dict(report.user_properties)
+            counts[found["proxy"]] = str(told.get(IN_DOUBT, counts[found["proxy"]]))
+    return f"{'(refused in doubt, of a thousand at once)':58}" + "".join(
+        f"{count:>14}" for count in counts.values()
+    )
 
 
 def _outcomes(reporter: pytest.TerminalReporter) -> dict[str, dict[str, Counter[str]]]:

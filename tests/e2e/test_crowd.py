@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
+import os
 import random
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
+import pytest
 
 from .client import HOST, Client
-from .stack import BackEnd, Session
+from .stack import IN_DOUBT, BackEnd, Session
 
 REQUESTS = 1000
 TARGETS = ("/x", "/public/x", "/admin/x", "/readonly/x", "/deep/er/x?y=1")
@@ -70,14 +76,30 @@ async def wrong_answers(client: Client, back_end: BackEnd, in_flight: int) -> li
     return [(one, wanted) for one, wanted in zip(got, right, strict=True) if one != wanted]
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """One crowd at a time on this machine; two would only measure each other."""
+    path = Path(tempfile.gettempdir()) / f"session-gateway-crowd-{os.getuid()}"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.usefixtures("alone")
 async def test_thousand_concurrent_requests_cross_no_identities(
-    client: Client, back_end: BackEnd
+    client: Client, back_end: BackEnd, record_property: Callable[[str, object], None]
 ) -> None:
-    """All at once, on a machine of any size: who cannot be served is refused, never mistaken."""
+    """All at once: who cannot be served in time is refused, never mistaken for somebody.
+
+    How many are refused depends on the machine, so it is shown below the table and not judged,
+    except that a crowd of refusals would prove nothing about identities.
+    """
     wrong = await wrong_answers(client, back_end, in_flight=REQUESTS)
     assert [pair for pair in wrong if not pair[0].in_doubt] == []
-    assert len(wrong) < REQUESTS / 2
+    record_property(IN_DOUBT, f"{len(wrong)} of {REQUESTS}")
+    assert len(wrong) <= REQUESTS - 100
 
 
+@pytest.mark.usefixtures("alone")
 async def test_steady_crowd_is_answered_without_a_fault(client: Client, back_end: BackEnd) -> None:
     assert await wrong_answers(client, back_end, in_flight=32) == []
