@@ -45,6 +45,7 @@ class App:
         self._store = self._build_store(redis_url)
         self._opened = False
         self._stopping = asyncio.Event()
+        self._failure: BaseException | None = None
         self._touches = Touches(self._store, settings.session.lifetime.touch_interval_ms)
         self._check = self._build_check()
         self._sessions = Sessions(self._store, self._sign_in_rules(), settings.redis.partitions)
@@ -66,6 +67,8 @@ class App:
             await self._stopping.wait()
             await self._drain(server, listeners)
         log.info("stopped")
+        if self._failure is not None:
+            raise self._failure
 
     def _build_store(self, redis_url: str) -> RedisStore:
         redis, metrics = self._settings.redis, self._metrics
@@ -142,14 +145,20 @@ class App:
     async def _background(
         self, stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None]
     ) -> None:
+        """Do `work` until the end; if it fails, the process ends: half a gateway helps nobody."""
         task = asyncio.create_task(work)
+        task.add_done_callback(self._note_failure)
 
         async def stop() -> None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
 
         stack.push_async_callback(stop)
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self._stopping.set()
 
     async def _keep_open(self) -> None:
         """Open the store as soon as Redis is there; then sweep it and watch it for the metrics."""
@@ -174,9 +183,6 @@ class App:
             facts = await self._store.open()
         except StoreUnavailable as error:
             log.error("redis_unavailable", kind=error.kind, what="checks are denied; trying again")
-            return
-        except ConfigurationError as error:
-            log.critical("misconfigured", what=str(error))
             return
         self._opened = True
         log.info("redis_ready", version=facts.version)
