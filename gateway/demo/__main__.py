@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -34,10 +35,12 @@ def main(ports: str, as_json: bool) -> None:
     """Start Valkey, the gateway, an application and nginx; Ctrl-C ends all."""
     for number in _SIGNALS:
         signal.signal(number, _stop)
+    for name in [name for name in os.environ if name.startswith("GW_")]:
+        del os.environ[name]  # settings of another gateway are not meant for this one
     try:
         _run(usual=ports == "usual", as_json=as_json)
     except Stopped:
-        return
+        print("demo: all ended", file=sys.stderr)
     except ConfigurationError as error:
         print(f"demo: {error}", file=sys.stderr)
         sys.exit(1)
@@ -45,7 +48,6 @@ def main(ports: str, as_json: bool) -> None:
 
 def _run(*, usual: bool, as_json: bool) -> None:
     with ExitStack() as stack:
-        stack.callback(print, "all ended", file=sys.stderr)
         running = start(choose(usual=usual), stack)
         # The first to run at the end: a second Ctrl-C must not leave a program behind.
         stack.callback(_ignore_signals)

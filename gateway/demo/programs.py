@@ -61,7 +61,7 @@ def start(ports: Ports, stack: ExitStack) -> Running:
 
 
 def _start_gateway(ports: Ports, redis_url: str, token: str, stack: ExitStack) -> Child:
-    folder = new_folder("demo")
+    folder = _folder(stack)
     config = folder / "gateway.toml"
     config.write_text(gateway_toml(ports, redis_url, token))
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
@@ -80,14 +80,14 @@ def _start_application(ports: Ports, token: str, stack: ExitStack) -> Child:
         "DEMO_ADMIN_TOKEN": token,
         "DEMO_COOKIE": COOKIE,
     }
-    child = Child("the application", command, new_folder("demo"), _python_path() | settings)
+    child = Child("the application", command, _folder(stack), _python_path() | settings)
     stack.callback(child.stop)
     child.await_ready(lambda: accepts(ports.application), START_S)
     return child
 
 
 def _start_nginx(ports: Ports, stack: ExitStack) -> Child:
-    folder = new_folder("demo")
+    folder = _folder(stack)
     folder.chmod(0o755)  # started by root, its workers give root up and still write bodies here
     config = folder / "nginx.conf"
     config.write_text(nginx_conf(ports, folder))
@@ -96,6 +96,12 @@ def _start_nginx(ports: Ports, stack: ExitStack) -> Child:
     stack.callback(child.stop)
     child.await_ready(lambda: accepts(ports.front), START_S)
     return child
+
+
+def _folder(stack: ExitStack) -> Path:
+    folder = new_folder("demo")
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def nginx_binary() -> str:
