@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,6 +25,7 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (OutOfMemoryError, "out_of_memory"),
     (ReadOnlyError, "read_only"),
     (TimeoutError, "timeout"),
+    (builtins.TimeoutError, "timeout"),
     (ConnectionError, "connection"),
     (ResponseError, "response"),
     (OSError, "connection"),
