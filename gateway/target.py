@@ -1,9 +1,10 @@
 """What a path and a host may mean to an upstream; anything doubtful is refused here.
 
 Proxies hand over the request target raw. Upstreams then decode it once or more, merge slashes,
-cut matrix parameters or what follows a decoded `?` - in any order. `readings` returns every path
-that can come out of that, so that the policy can judge each; what no honest client sends (dot
-segments, backslashes, control characters, broken or endless escapes) is refused instead.
+cut matrix parameters or what follows a decoded `?`, take what follows two slashes for a host (as
+`new URL(request.url, base)` does) - in any order. `readings` returns every path that can come out
+of that, so that the policy can judge each; what no honest client sends (dot segments, backslashes,
+control characters, broken or endless escapes) is refused instead.
 Measured: a prefix rule over the raw path alone was passed by 17 of 26 spellings.
 """
 
@@ -24,6 +25,7 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]|(?:^|/)\.\.?(?:/|\Z)")
 _SLASHES = re.compile(r"/{2,}")
 _PARAMETERS = re.compile(r";[^/]*")
 _END_OF_PATH = re.compile(r"[?#]")
+_AUTHORITY = re.compile(r"\A/{2,}[^/]*")
 
 
 def readings(target: str) -> tuple[str, ...] | None:
@@ -64,8 +66,10 @@ def _rewritings(path: str) -> tuple[str | None, ...]:
     return (
         _decode(path),
         _SLASHES.sub("/", path),
-        _PARAMETERS.sub("", path) or "/",
-        _END_OF_PATH.split(path, maxsplit=1)[0] or "/",
+        _PARAMETERS.sub("", path),
+        path.partition(";")[0],
+        _END_OF_PATH.split(path, maxsplit=1)[0],
+        _AUTHORITY.sub("", path) or "/",
     )
 
 
