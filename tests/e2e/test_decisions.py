@@ -47,6 +47,11 @@ def test_stranger_is_sent_to_login_and_back(client: Client, target: str) -> None
     assert "no-store" in (reply.header("Cache-Control") or "")
 
 
+def test_way_back_keeps_the_port(client: Client) -> None:
+    reply = client.get("/x", PAGE, host=f"{HOST}:8443")
+    assert way_back(reply) == f"http://{HOST}:8443/x"
+
+
 def test_navigation_is_told_by_fetch_metadata(client: Client) -> None:
     reply = client.get("/page", ("Sec-Fetch-Mode", "navigate"), ("Accept", "*/*"))
     assert reply.status == 302
