@@ -14,13 +14,9 @@ _LOCAL = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 def local_path(address: str, origin: str) -> str:
     """Return the path and query of `address` if it is one of ours, else the start page.
 
-    Ours is a local path, or an address with the scheme and host of `origin`. The port may be
-    missing: nginx passes the host without it to the gateway, which makes the address from that.
+    Ours is a local path, or an address with exactly the scheme, host and port of `origin`.
     """
-    path = address
-    for own in (origin, origin.rpartition(":")[0]):
-        if address.startswith(f"{own}/"):
-            path = address.removeprefix(own)
+    path = address.removeprefix(origin) if address.startswith(f"{origin}/") else address
     if not _LOCAL.fullmatch(path):
         return HOME
     return HOME if urlsplit(path).path == "/login" else path
