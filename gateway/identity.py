@@ -43,7 +43,8 @@ def encode(text: str) -> str:
 def headers_of(session: Session | None, *, raw_utf8: bool = False) -> tuple[tuple[str, str], ...]:
     """Return every managed header with its value, empty where nothing is known.
 
-    `raw_utf8` leaves values as they are, for applications that do not decode.
+    `raw_utf8` leaves values as they are, for applications that do not decode. Raises ValueError
+    for a value that no header can carry: creation refused it once, and a store is not believed.
     """
     if session is None:
         return NOBODY
@@ -55,7 +56,11 @@ def headers_of(session: Session | None, *, raw_utf8: bool = False) -> tuple[tupl
         session.id,
         session.device.id,
     )
-    return tuple(zip(HEADERS, values if raw_utf8 else map(encode, values), strict=True))
+    written = values if raw_utf8 else tuple(map(encode, values))
+    for value in written:
+        if _UNFIT.search(value):
+            raise ValueError("a value of the session does not fit into a header")
+    return tuple(zip(HEADERS, written, strict=True))
 
 
 def size_of(user: str, email: str, name: str, roles: tuple[str, ...], device_id: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .decision import Reason
 from .model import Session
-from .policy import Rule
+from .policy import Access, Rule
 
 
 def refusal(session: Session | None, now_ms: int, rules: tuple[Rule, ...]) -> Reason | None:
@@ -19,7 +19,11 @@ def refusal(session: Session | None, now_ms: int, rules: tuple[Rule, ...]) -> Re
         return Reason.EXPIRED
     if now_ms >= session.idle_expires_ms:
         return Reason.IDLE
+    if not rules:
+        return Reason.NO_RULE
     for rule in rules:
+        if rule.access is Access.DENY:
+            return Reason.DENIED_BY_RULE
         if rule.roles and rule.roles.isdisjoint(session.roles):
             return Reason.ROLE_REQUIRED
     return None

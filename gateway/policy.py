@@ -16,6 +16,8 @@ from .decision import Reason
 from .target import METHODS, normal_host
 
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~/-]", re.ASCII)
+# The last but one: a star and what stands between it and a second star of the same segment.
+_PIECES = re.compile(r"/\*\*(?=/)|\*\*|\*[^/*]+(?=\*(?!\*))|\*|.")
 _UNFIT_PATH = re.compile(r"[\x00-\x20\x7f%;?#\\]|//|(?:^|/)\.\.?(?:/|\Z)|\*{3,}")
 
 
@@ -102,8 +104,8 @@ class Policy:
 
 
 def is_public(rules: tuple[Rule, ...]) -> bool:
-    """Tell whether every reading of the path is public."""
-    return all(rule.access is Access.PUBLIC for rule in rules)
+    """Tell whether every reading of the path is public; no reading at all is not."""
+    return bool(rules) and all(rule.access is Access.PUBLIC for rule in rules)
 
 
 def problems_of(spec: RuleSpec) -> list[tuple[str, str]]:
@@ -160,7 +162,7 @@ def _compile_path(path: str) -> re.Pattern[str]:
     below = path.endswith("/**")
     pattern = "".join(
         _compile_piece(piece)
-        for piece in re.findall(r"/\*\*(?=/)|\*\*|\*|.", path[: -3 * below or None])
+        for piece in _PIECES.findall(path[: -3 * below or None])
     )
     return re.compile(pattern + ("(?:/.*)?" if below else ""), re.DOTALL)
 
@@ -172,6 +174,10 @@ def _compile_piece(piece: str) -> str:
         return ".*"
     if piece == "*":
         return "[^/]+"
+    if piece[0] == "*":
+        # Atomic: the nearest end leaves the next star the most. Without it one path of 4 kB took
+        # 200 ms under `/**/*a*b/**`.
+        return f"(?>[^/]+?{''.join(map(_literal, piece[1:]))})"
     return _literal(piece)
 
 

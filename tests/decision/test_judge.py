@@ -1,0 +1,130 @@
+"""The judge: who may pass under which rules, and the answer that each reason becomes."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.decision import DENIALS, PUBLIC, Decision, Kind, Reason, kind_of
+from gateway.judge import refusal
+from gateway.policy import Access, Policy, Rule, RuleSpec, is_public
+
+from .samples import MINUTE_MS, NOW_MS, make_session
+
+
+def rules(*specs: RuleSpec) -> tuple[Rule, ...]:
+    return Policy(specs).rules
+
+
+ANYBODY = rules(RuleSpec(Access.SESSION))
+ADMINS = rules(RuleSpec(Access.SESSION, roles=("admin", "owner")))
+
+
+def test_a_live_session_passes_a_rule_without_roles() -> None:
+    """The one way to pass: a session, in time, that every rule lets."""
+    assert refusal(make_session(), NOW_MS, ANYBODY) is None
+
+
+def test_no_session_is_unknown() -> None:
+    """A token whose session the store does not have is refused, whatever the rules."""
+    assert refusal(None, NOW_MS, ANYBODY) is Reason.UNKNOWN_SESSION
+    assert refusal(None, NOW_MS, ()) is Reason.UNKNOWN_SESSION
+
+
+@pytest.mark.parametrize(("left_ms", "reason"), [(1, None), (0, "expired"), (-1, "expired")])
+def test_the_absolute_end_is_the_first_refused_millisecond(
+    left_ms: int, reason: str | None
+) -> None:
+    """A session ends at `expires_ms`, not after it, however busy it is."""
+    session = make_session(expires_ms=NOW_MS + left_ms, last_seen_ms=NOW_MS)
+    assert refusal(session, NOW_MS, ANYBODY) == reason
+
+
+@pytest.mark.parametrize(("rest_ms", "reason"), [(-1, None), (0, "idle"), (1, "idle")])
+def test_the_idle_end_is_the_first_refused_millisecond(rest_ms: int, reason: str | None) -> None:
+    """A session that rested for its idle time is refused at that very millisecond."""
+    session = make_session(idle_ms=15 * MINUTE_MS, last_seen_ms=NOW_MS - 15 * MINUTE_MS - rest_ms)
+    assert refusal(session, NOW_MS, ANYBODY) == reason
+
+
+def test_a_session_without_activity_is_idle() -> None:
+    """The activity key is gone (0): it rested too long, it is not "seen just now"."""
+    assert refusal(make_session(last_seen_ms=0), NOW_MS, ANYBODY) is Reason.IDLE
+
+
+def test_one_role_of_several_is_enough() -> None:
+    """A rule's roles are alternatives."""
+    assert refusal(make_session(roles=("owner",)), NOW_MS, ADMINS) is None
+
+
+@pytest.mark.parametrize(
+    "roles", [(), ("member",), ("Admin",), ("admin ",), ("admin,owner",), ("",), ("administrator",)]
+)
+def test_roles_are_compared_exactly(roles: tuple[str, ...]) -> None:
+    """A role that only resembles the wanted one does not count."""
+    assert refusal(make_session(roles=roles), NOW_MS, ADMINS) is Reason.ROLE_REQUIRED
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_every_rule_must_agree(order: int) -> None:
+    """Where readings of a path fall under different rules, the strictest decides."""
+    both = (*ANYBODY, *ADMINS)[::order]
+    assert refusal(make_session(roles=("member",)), NOW_MS, both) is Reason.ROLE_REQUIRED
+
+
+def test_time_is_judged_before_roles() -> None:
+    """An ended session learns nothing about roles; it is told to sign in again."""
+    session = make_session(roles=("member",), last_seen_ms=0)
+    assert refusal(session, NOW_MS, ADMINS) is Reason.IDLE
+    assert refusal(make_session(expires_ms=1, last_seen_ms=0), NOW_MS, ADMINS) is Reason.EXPIRED
+
+
+def test_no_rule_allows_nothing() -> None:
+    """The judge begins with deny: without a rule there is no proof."""
+    assert refusal(make_session(), NOW_MS, ()) is Reason.NO_RULE
+    assert not is_public(())
+
+
+def test_a_deny_rule_refuses_a_session() -> None:
+    """Even if a caller forgot to look: a rule that denies lets no session pass."""
+    denied = rules(RuleSpec(Access.DENY))
+    assert refusal(make_session(), NOW_MS, (*ANYBODY, *denied)) is Reason.DENIED_BY_RULE
+
+
+def test_a_decision_begins_with_deny() -> None:
+    """A decision that nobody filled in denies; the only allow has no reason."""
+    assert Decision().kind is Kind.FORBIDDEN
+    assert Decision().session is None
+    assert Decision(reason=None) == PUBLIC
+    assert PUBLIC.kind is Kind.ALLOW
+
+
+SIGN_IN = {
+    "no_session",
+    "malformed_token",
+    "duplicate_cookie",
+    "unknown_session",
+    "expired",
+    "idle",
+}
+UNKNOWN = {"store_unavailable", "overloaded", "internal_error"}
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_is_a_denial_of_the_right_kind(reason: Reason) -> None:
+    """Signing in is offered only where it would help; "we do not know" is neither yes nor no."""
+    expected = (
+        Kind.SIGN_IN if reason in SIGN_IN else Kind.UNKNOWN if reason in UNKNOWN else Kind.FORBIDDEN
+    )
+    assert kind_of(reason) is expected
+    assert DENIALS[reason] == Decision(reason=reason, session=None)
+    assert DENIALS[reason].kind is not Kind.ALLOW
+
+
+def test_the_reasons_are_those_that_were_promised() -> None:
+    """Operators alert on these codes: none is renamed or lost."""
+    promised = SIGN_IN | UNKNOWN | {
+        "role_required", "no_rule", "denied_by_rule", "ambiguous_path", "bad_host", "bad_method",
+        "bad_forwarded_request", "untrusted_peer", "fingerprint_changed", "address_changed",
+        "step_up_required",
+    }  # fmt: skip
+    assert {str(reason) for reason in Reason} >= promised
