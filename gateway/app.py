@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
-import ssl
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -21,10 +18,11 @@ from .admin.views import CookieOptions
 from .authorizer import Authorizer
 from .config import Settings
 from .embedded import EmbeddedValkey
-from .errors import ConfigurationError, StoreUnavailable
+from .errors import StoreUnavailable
 from .policy import Policy
 from .ports import SignInRules
 from .sessions import Sessions
+from .sockets import bind, tls_context
 from .store import RedisStore, connect
 from .telemetry import CheckObserver, Metrics
 from .touches import Touches
@@ -200,9 +198,9 @@ class App:
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        context = _tls(admin.tls_cert, admin.tls_key) if admin.tls_cert else None
+        context = tls_context(admin.tls_cert, admin.tls_key) if admin.tls_cert else None
         for address in admin.listen:
-            await web.SockSite(runner, _bind(address, "admin.listen"), ssl_context=context).start()
+            await web.SockSite(runner, bind(address, "admin.listen"), ssl_context=context).start()
 
     async def _listen(
         self, stack: contextlib.AsyncExitStack, server: web.Server
@@ -211,7 +209,7 @@ class App:
         loop = asyncio.get_running_loop()
         listeners = []
         for address in self._settings.check.listen:
-            sock = _bind(address, "check.listen")
+            sock = bind(address, "check.listen")
             listeners.append(await loop.create_server(server, sock=sock, backlog=2048))
         return listeners
 
@@ -232,60 +230,6 @@ class App:
         # Polled, because aiohttp has no event for "all connections are gone".
         while server.connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-
-
-def _bind(address: str, place: str) -> socket.socket:
-    """Return a listening socket, or say in one line why it cannot be had."""
-    try:
-        return _bind_unix(address[5:]) if address.startswith("unix:") else _bind_tcp(address)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{place}: cannot listen on {address}: {error.strerror or error}; choose another "
-            "address or stop what uses it"
-        ) from None
-
-
-def _bind_tcp(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    found = socket.getaddrinfo(
-        host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    family, kind, protocol, _, where = found[0]
-    sock = socket.socket(family, kind, protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(where)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _bind_unix(path: str) -> socket.socket:
-    """Bind, in place of a socket that a dead process left behind but never of a live one's."""
-    sock = socket.socket(socket.AF_UNIX)
-    if Path(path).is_socket():
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(path) != 0:
-                Path(path).unlink()
-    try:
-        sock.bind(path)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _tls(certificate: str, key: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(certificate, key)
-    except OSError as error:
-        raise ConfigurationError(
-            f"admin.tls_cert: {certificate} and {key} cannot be used: {error}"
-        ) from None
-    return context
 
 
 def serve(settings: Settings) -> None:

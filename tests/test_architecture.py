@@ -20,7 +20,17 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__init__", "model"}),
     frozenset({"decision", "errors"}),
     frozenset(
-        {"child", "credentials", "devices", "http_call", "identity", "lifetime", "policy", "target"}
+        {
+            "child",
+            "credentials",
+            "devices",
+            "http_call",
+            "identity",
+            "lifetime",
+            "policy",
+            "sockets",
+            "target",
+        }
     ),
     frozenset({"judge", "ports"}),
     frozenset({"authorizer", "sessions", "touches"}),

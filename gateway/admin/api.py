@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel
 
 from ..errors import StoreUnavailable
 from ..model import Actor
@@ -27,6 +26,7 @@ from .bodies import (
     read_query,
 )
 from .problems import REQUEST_ID, Refused, answer_problems
+from .routes import Route
 from .tokens import Grant, Grants
 from .views import CookieOptions
 
@@ -137,24 +137,6 @@ class Api:
         for each in receipt.ended:
             self._options.count_ended(each.why)
         return _json(views.receipt_view(receipt))
-
-
-ApiHandler = Callable[[Api, web.Request], Awaitable[web.Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One call. `scope` None: any valid token; "" : no token."""
-
-    method: str
-    path: str
-    scope: str | None
-    handler: ApiHandler
-    summary: str
-    answer: str  # the schema of the answer in openapi.SCHEMAS
-    body: type[BaseModel] | None = None
-    query: type[BaseModel] | None = None
-    status: HTTPStatus = HTTPStatus.OK
 
 
 READ, WRITE = "sessions:read", "sessions:write"

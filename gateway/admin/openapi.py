@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
 from .. import __version__
-
-if TYPE_CHECKING:
-    from .api import Route
+from .routes import Route
 
 _TEXT = {"type": "string"}
 _INSTANT = {"type": "string", "format": "date-time"}

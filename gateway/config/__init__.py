@@ -1,0 +1,6 @@
+"""The configuration. Only `app` and the commands import this; every part gets plain values."""
+
+from .loading import Loaded, load
+from .settings import Settings
+
+__all__ = ["Loaded", "Settings", "load"]

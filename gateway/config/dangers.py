@@ -1,0 +1,131 @@
+"""Combinations of settings by which somebody would come to harm: refused, or warned of."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ..errors import Problem
+from ..lifetime import beyond
+from ..policy import problems_of
+from .settings import Admin, Check, Cookie, Policy, Session, Settings
+
+
+def dangers_of(settings: Settings) -> list[Problem]:
+    """Combinations that are refused, because somebody would come to harm."""
+    return [
+        *_lifetime_dangers(settings.session),
+        *_cookie_dangers(settings.session.cookie),
+        *_admin_dangers(settings.admin),
+        *_check_dangers(settings.check),
+        *_policy_dangers(settings.policy),
+    ]
+
+
+def _lifetime_dangers(session: Session) -> list[Problem]:
+    found, lifetime = [], session.lifetime
+    if lifetime.idle_ms > lifetime.absolute_ms:
+        found.append(Problem("session.idle", "is longer than session.absolute; make it shorter"))
+    if session.preset:
+        found += [
+            Problem(f"session.{name}", f"is longer than the preset {session.preset} allows")
+            for name in beyond(lifetime, session.preset)
+        ]
+    return found
+
+
+def _cookie_dangers(cookie: Cookie) -> list[Problem]:
+    found = []
+    prefixed = cookie.full_name.startswith(("__Host-", "__Secure-"))
+    if prefixed and not cookie.secure:
+        found.append(
+            Problem(
+                "session.cookie.secure",
+                f"browsers refuse {cookie.full_name} without Secure; set secure = true, "
+                "or for plain HTTP on a developer's machine choose a name without prefix",
+            )
+        )
+    if cookie.same_site == "none" and not cookie.secure:
+        found.append(Problem("session.cookie.same_site", '"none" needs secure = true'))
+    return found
+
+
+def _admin_dangers(admin: Admin) -> list[Problem]:
+    found = []
+    if bool(admin.tls_cert) != bool(admin.tls_key):
+        found.append(Problem("admin.tls_cert", "needs admin.tls_key, and the other way round"))
+    if not admin.tokens:
+        found.append(
+            Problem("admin.tokens", "is empty; make one with `gateway token` and add its line")
+        )
+    names = [token.name for token in admin.tokens]
+    if len(set(names)) < len(names):
+        found.append(Problem("admin.tokens", "two tokens have the same name; events name them"))
+    open_to_all = [address for address in admin.listen if not is_local(address)]
+    if open_to_all and not admin.tls_cert and not admin.insecure:
+        found.append(
+            Problem(
+                "admin.listen",
+                f"{', '.join(open_to_all)} is reachable from other machines without TLS; set "
+                "admin.tls_cert and admin.tls_key, listen on 127.0.0.1, or set insecure = true",
+            )
+        )
+    return found
+
+
+def _check_dangers(check: Check) -> list[Problem]:
+    found = [] if check.listen else [Problem("check.listen", "is empty; nobody could ask")]
+    found += [
+        Problem("check.trusted_proxies", f"{network} trusts everybody to speak for the proxy")
+        for network in check.trusted_proxies
+        if network.prefixlen == 0
+    ]
+    return found
+
+
+def _policy_dangers(policy: Policy) -> list[Problem]:
+    return [
+        Problem(f"policy.rules[{number}].{field}", message)
+        for number, rule in enumerate(policy.rules, 1)
+        for field, message in problems_of(rule.spec())
+    ]
+
+
+def warnings_of(settings: Settings) -> list[Problem]:
+    found, cookie = [], settings.session.cookie
+    if not cookie.secure:
+        found.append(Problem("session.cookie.secure", "false: the token travels unencrypted"))
+    if cookie.domain:
+        found.append(Problem("session.cookie.domain", "set: every host below it gets the token"))
+    if settings.admin.insecure:
+        found.append(Problem("admin.insecure", "true: admin tokens travel unencrypted"))
+    if settings.admin.without_token:
+        open_to_all = " and ".join(settings.admin.without_token)
+        found.append(Problem("admin.without_token", f"anybody who reaches it reads {open_to_all}"))
+    if not settings.policy.rules:
+        found.append(Problem("policy.rules", "is empty: every request is denied"))
+    found += [
+        Problem(place, "has no effect in this version")
+        for place, is_set in (
+            ("check.grpc_listen", settings.check.grpc_listen),
+            ("check.workers", settings.check.workers > 1),
+            ("pages.listen", settings.pages.listen),
+            ("postgres.dsn", settings.postgres.dsn.get_secret_value()),
+            ("geo.city", settings.geo.city),
+            ("geo.asn", settings.geo.asn),
+        )
+        if is_set
+    ]
+    if settings.check.raw_utf8:
+        found.append(Problem("check.raw_utf8", "true: identity headers may hold non-ASCII bytes"))
+    return found
+
+
+def is_local(address: str) -> bool:
+    """Tell whether an address to listen on can be reached from this machine only."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

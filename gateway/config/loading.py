@@ -1,0 +1,172 @@
+"""Reads the configuration: TOML, overridden by `GW_SECTION__KEY`, secrets also from files.
+
+`load` reports every problem at once, each with its place and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource
+
+from ..errors import ConfigurationError, Problem
+from .dangers import dangers_of, warnings_of
+from .settings import ENV_PREFIX, Settings
+
+# Settings of the commands, not of the service.
+_ENV_OF_COMMANDS = frozenset({"GW_ADMIN_URL", "GW_ADMIN_TOKEN", "GW_CONFIG"})
+_FILE_SUFFIX = "_file"
+SECRETS = frozenset({("redis", "url"), ("redis", "password"), ("postgres", "dsn")})
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, if they can be used, with all problems and all warnings."""
+
+    settings: Settings | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def load(path: str | None, env: Mapping[str, str] | None = None) -> Loaded:
+    """Read and check everything.
+
+    Raises ConfigurationError when the file cannot be read or is not TOML.
+    """
+    values = _read_toml(path) if path else {}
+    environment = dict(os.environ if env is None else env)
+    problems = _unknown_variables(environment)
+    values = _merge(values, _from_environment(environment))
+    problems += _read_secret_files(values)
+    settings, found = _validate(values)
+    problems += found
+    warnings: list[Problem] = []
+    if settings is not None:
+        wrong = {_base(problem) for problem in problems}
+        problems += [danger for danger in dangers_of(settings) if _base(danger) not in wrong]
+        warnings = warnings_of(settings)
+    return Loaded(None if problems else settings, tuple(problems), tuple(warnings))
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: is not valid TOML: {error}") from None
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    source = EnvSettingsSource(Settings, case_sensitive=False)
+    source.env_vars = {
+        name.lower(): value
+        for name, value in env.items()
+        if name.startswith(ENV_PREFIX) and name not in _ENV_OF_COMMANDS
+    }
+    return source()
+
+
+def _unknown_variables(env: Mapping[str, str]) -> list[Problem]:
+    """A misspelt override must not be ignored."""
+    sections = set(Settings.model_fields)
+    return [
+        Problem(name, f"no such section; sections are: {', '.join(sorted(sections))}")
+        for name in sorted(env)
+        if name.startswith(ENV_PREFIX)
+        and name not in _ENV_OF_COMMANDS
+        and name.removeprefix(ENV_PREFIX).lower().split("__")[0] not in sections
+    ]
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in over.items():
+        below = merged.get(name)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[name] = _merge(below, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _read_secret_files(values: dict[str, Any]) -> list[Problem]:
+    """Replace every `<secret>_file` by what the file holds."""
+    problems = []
+    for section, key in sorted(SECRETS):
+        table = values.get(section)
+        if not isinstance(table, dict) or key + _FILE_SUFFIX not in table:
+            continue
+        table = values[section] = dict(table)
+        place, path = f"{section}.{key}{_FILE_SUFFIX}", table.pop(key + _FILE_SUFFIX)
+        if key in table:
+            problems.append(Problem(place, f"{section}.{key} is set too; keep one of them"))
+        try:
+            table[key] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, TypeError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not a path to a text file"
+            problems.append(Problem(place, f"{path} cannot be read: {why}"))
+    return problems
+
+
+def _validate(values: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:
+    """Validate; where values are wrong, look at the rest without them, to report all at once."""
+    try:
+        return Settings(**values), []
+    except ValidationError as error:
+        problems = [
+            Problem(_place(each["loc"]), _message(each)) for each in error.errors(include_url=False)
+        ]
+        rest = values
+        for each in reversed(error.errors(include_url=False)):  # so that list places stay true
+            rest = _without(rest, each["loc"])
+    try:
+        return Settings(**rest), problems
+    except ValidationError:
+        return None, problems
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    parts = [f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).lstrip(".")
+
+
+def _message(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "no such setting; remove it or check its spelling"
+    if error["type"] == "missing":
+        return "is missing; add it"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _without(values: Any, location: tuple[int | str, ...]) -> Any:
+    """Return a copy without the value at `location`; of a list, without the whole element.
+
+    A faulty rule becomes one that denies, so that the rules after it keep their numbers.
+    """
+    head, *tail = location
+    if isinstance(values, list) and isinstance(head, int):
+        return [*values[:head], *values[head + 1 :]]
+    if not isinstance(values, dict) or head not in values:
+        return values
+    if head == "rules" and tail and isinstance(values[head], list):
+        rules = list(values[head])
+        rules[int(tail[0])] = {"access": "deny"}
+        return values | {head: rules}
+    if tail and isinstance(values[head], dict | list):
+        return values | {head: _without(values[head], tuple(tail))}
+    return {name: value for name, value in values.items() if name != head}
+
+
+def _base(problem: Problem) -> str:
+    """Return the setting that a problem is about; of a rule the rule, of a list the list."""
+    place = problem.place
+    return place.partition("]")[0] if place.startswith("policy.") else place.partition("[")[0]

@@ -1,0 +1,258 @@
+"""Every setting with its type and default. docs/configuration.md gives the reasons."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..lifetime import PRESETS, Lifetime, parse_duration_ms
+from ..policy import Access, RuleSpec
+
+ENV_PREFIX = "GW_"
+
+
+def _duration(value: object) -> int:
+    if not isinstance(value, str):
+        raise ValueError("write a duration as text, for example 500ms, 15m, 4h or 30d")
+    return parse_duration_ms(value)
+
+
+def _cookie_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+        raise ValueError("is not a cookie name (RFC 6265: letters, digits, - and _)")
+    return name
+
+
+def _power_of_two(number: int) -> int:
+    if number & (number - 1):
+        raise ValueError("must be a power of two: 1, 2, 4 ... 256")
+    return number
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    if text and not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
+def _login_url(url: str) -> str:
+    if url and not url.startswith(("https://", "http://")):
+        raise ValueError("must be an absolute http(s) URL; nginx cannot redirect to another kind")
+    if url and "{url}" not in url:
+        raise ValueError("must hold {url} where the return address goes")
+    if re.search(r"[\x00-\x20\x7f-\uffff\"<>\\]", url):
+        raise ValueError("must be ASCII without spaces, quotes or backslashes; percent-encode them")
+    return url
+
+
+def _listen_address(address: str) -> str:
+    if not re.fullmatch(r"unix:/.+|(?:\[[0-9a-fA-F:.]+\]|[^:\s\[\]]+):\d{1,5}", address):
+        raise ValueError('write "127.0.0.1:9180", "[::1]:9180" or "unix:/path.sock"')
+    if not address.startswith("unix:") and int(address.rpartition(":")[2]) > 65535:
+        raise ValueError("the port is above 65535")
+    return address
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+
+
+def _network(text: object) -> object:
+    try:
+        return ipaddress.ip_network(str(text))
+    except ValueError as error:
+        raise ValueError(f"{error}; write for example 10.0.0.0/8") from None
+
+
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Check(_Section):
+    """The listener that proxies ask."""
+
+    listen: tuple[ListenAddress, ...] = ("127.0.0.1:9180",)
+    trusted_proxies: tuple[Network, ...] = (
+        ipaddress.ip_network("127.0.0.0/8"),
+        ipaddress.ip_network("::1/128"),
+    )
+    grpc_listen: tuple[ListenAddress, ...] = ()
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    raw_utf8: bool = False
+    drain: Duration = 2000
+
+
+class Pages(_Section):
+    """Where people are sent to sign in."""
+
+    listen: tuple[ListenAddress, ...] = ()
+    login_url: Annotated[str, AfterValidator(_login_url)] = ""
+
+
+class AdminToken(_Section):
+    """A bearer token of the admin API; only its SHA-256 is configured."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    scopes: tuple[Literal["sessions:read", "sessions:write", "events:read", "metrics"], ...]
+
+
+class Admin(_Section):
+    """The internal listener of operators and of the application's back end."""
+
+    listen: tuple[ListenAddress, ...] = ("127.0.0.1:9182",)
+    tokens: tuple[AdminToken, ...] = ()
+    insecure: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    without_token: tuple[Literal["metrics", "openapi"], ...] = ()
+    max_body: Annotated[int, Field(ge=1024, le=1_048_576)] = 65536
+
+
+class Redis(_Section):
+    """Where the sessions are."""
+
+    url: Annotated[SecretStr, AfterValidator(_redis_url)] = SecretStr("")
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9:._-]{1,32}$")] = "gw:"
+    partitions: Annotated[int, Field(ge=1, le=256), AfterValidator(_power_of_two)] = 16
+
+
+class Cookie(_Section):
+    """The cookie that carries the token."""
+
+    name: Annotated[str, AfterValidator(_cookie_name)] = "__Host-sid"
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    domain: Annotated[str, Field(pattern=r"^(\.?[a-z0-9-]+(\.[a-z0-9-]+)+)?$")] = ""
+    secure: bool = True
+
+    @property
+    def full_name(self) -> str:
+        """With a Domain the prefix `__Host-` would make browsers refuse the cookie."""
+        if self.domain and self.name.startswith("__Host-"):
+            return "__Secure-" + self.name.removeprefix("__Host-")
+        return self.name
+
+
+class Session(_Section):
+    """How long sessions live and how many a user may have."""
+
+    idle: Annotated[Duration, Field(ge=1000)] = 4 * 3_600_000
+    absolute: Annotated[Duration, Field(ge=1000)] = 30 * 86_400_000
+    preset: Literal["", "aal1", "aal2", "aal3", "pci"] = ""
+    max_per_user: Annotated[int, Field(ge=0, le=1000)] = 5
+    on_limit: Literal["evict", "deny"] = "evict"
+    one_per_device: bool = True
+    cookie: Cookie = Cookie()
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """The preset's timeouts where they are not set themselves."""
+        own = Lifetime(self.idle, self.absolute)
+        if not self.preset:
+            return own
+        preset = PRESETS[self.preset]
+        return Lifetime(
+            own.idle_ms if "idle" in self.model_fields_set else preset.idle_ms,
+            own.absolute_ms if "absolute" in self.model_fields_set else preset.absolute_ms,
+        )
+
+
+class Revocation(_Section):
+    """How long a revocation may take at most. No replica trusts its memory yet: it is immediate."""
+
+    lease: Duration = 500
+    confirm_timeout: Duration = 1000
+
+
+class Postgres(_Section):
+    """Where events will be kept."""
+
+    dsn: SecretStr = SecretStr("")
+
+
+class Geo(_Section):
+    """Where addresses will be looked up."""
+
+    city: str = ""
+    asn: str = ""
+
+
+class Events(_Section):
+    """The outbox in Redis."""
+
+    outbox_limit: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+
+
+class PolicyRule(_Section):
+    """One rule; the first that matches decides."""
+
+    access: Access
+    host: str = ""
+    path: str = ""
+    methods: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+    def spec(self) -> RuleSpec:
+        return RuleSpec(self.access, self.host, self.path, self.methods, self.roles)
+
+
+class Policy(_Section):
+    """Who may pass where."""
+
+    rules: tuple[PolicyRule, ...] = ()
+
+
+class Log(_Section):
+    """What is written to standard error, as JSON lines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    denials: bool = True
+
+
+class Settings(BaseSettings):
+    """The whole configuration, frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    check: Check = Check()
+    pages: Pages = Pages()
+    admin: Admin = Admin()
+    redis: Redis = Redis()
+    session: Session = Session()
+    revocation: Revocation = Revocation()
+    postgres: Postgres = Postgres()
+    geo: Geo = Geo()
+    events: Events = Events()
+    policy: Policy = Policy()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: Any, init_settings: Any, *others: Any, **named: Any
+    ) -> Any:
+        """Only what `load` merged: a second, hidden look at the environment would surprise."""
+        del settings_cls, others, named
+        return (init_settings,)

@@ -1,0 +1,63 @@
+"""Sockets to listen on, and TLS for them; what goes wrong is one line that says what to do."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+
+from .errors import ConfigurationError
+
+
+def bind(address: str, place: str) -> socket.socket:
+    """Return a listening socket, or say in one line why it cannot be had."""
+    try:
+        return _bind_unix(address[5:]) if address.startswith("unix:") else _bind_tcp(address)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{place}: cannot listen on {address}: {error.strerror or error}; choose another "
+            "address or stop what uses it"
+        ) from None
+
+
+def _bind_tcp(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    found = socket.getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, kind, protocol, _, where = found[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(where)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """Bind, in place of a socket that a dead process left behind but never of a live one's."""
+    sock = socket.socket(socket.AF_UNIX)
+    if Path(path).is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(path) != 0:
+                Path(path).unlink()
+    try:
+        sock.bind(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        raise ConfigurationError(
+            f"admin.tls_cert: {certificate} and {key} cannot be used: {error}"
+        ) from None
+    return context
