@@ -34,7 +34,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     ),
     frozenset({"judge", "ports"}),
     frozenset({"authorizer", "sessions", "touches"}),
-    frozenset({"adapters", "admin", "embedded", "pages", "store", "telemetry"}),
+    frozenset(
+        {"adapters", "admin", "embedded", "http_call", "pages", "sockets", "store", "telemetry"}
+    ),
     frozenset({"config"}),
     frozenset({"__main__", "app", "cli", "demo"}),
 )
