@@ -52,8 +52,12 @@ def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
 
 
 def rest_for_key(record: bytes, key: SessionKey) -> bytes:
-    """Return the record without its instants, for the key that the session moves to."""
-    fields = orjson.loads(record) | {"d": key.digest}
+    """Return the record without its instants, for a key that a renewed session has.
+
+    All keys of one session share `f`, its first digest: its end finds them by that.
+    """
+    fields = orjson.loads(record)
+    fields |= {"d": key.digest, "f": fields.get("f", fields["d"])}
     return _rest({name: value for name, value in fields.items() if name not in ("c", "x")})
 
 

@@ -90,8 +90,7 @@ class RedisStore:
             self._scripts = scripts.register(
                 self._client, knows_flags=await self._knows_script_flags()
             )
-            await self._client.set(self._keys.partitions, self._partitions, nx=True)
-            fixed = int(await self._client.get(self._keys.partitions) or 0)
+            fixed = await self._fixed_partitions()
         if fixed != self._partitions:
             raise ConfigurationError(
                 f"redis.partitions is {self._partitions}, but this Redis was set up with {fixed}; "
@@ -244,17 +243,27 @@ class RedisStore:
     async def _end_batches(
         self, script: str, user: str, argument: str, actor: Actor
     ) -> tuple[Ended, ...]:
-        partition, ended = partition_of_user(user, self._partitions), []
-        cutoff = offset = 0
-        while offset >= 0:
-            with as_unavailable(self._count_error):
-                reply = await self._run(
-                    script, partition, actor, user, digest_of_user(user), cutoff, offset, BATCH,
-                    argument,
-                )  # fmt: skip
-                offset, cutoff = int(reply[0]), int(reply[1])
-                ended += [Ended(partition + digest.decode(), EndState.REVOKED)
-                          for digest in reply[2:]]  # fmt: skip
+        """Run the batches from the first to the last, until such a pass was one step or idle.
+
+        Between two batches a session may move to where the pass has been (renewed with a grace)
+        or others may leave there, so that the rest moves up.
+        """
+        partition = partition_of_user(user, self._partitions)
+        ended: list[Ended] = []
+        cutoff, batches, found = 0, 0, True
+        while found and batches != 1:
+            offset, batches, found = 0, 0, False
+            while offset >= 0:
+                with as_unavailable(self._count_error):
+                    reply = await self._run(
+                        script, partition, actor, user, digest_of_user(user), cutoff, offset,
+                        BATCH, argument,
+                    )  # fmt: skip
+                    offset, cutoff, digests = int(reply[0]), int(reply[1]), reply[2:]
+                    ended += [Ended(partition + each.decode(), EndState.REVOKED)
+                              for each in digests]  # fmt: skip
+                batches += 1
+                found = found or bool(digests)
         return tuple(ended)
 
     async def _run(self, script: str, partition: str, actor: Actor, *args: Any) -> list[Any]:
@@ -298,6 +307,15 @@ class RedisStore:
             if session is not None and activity is not None:
                 found.append(session)
         return found
+
+    async def _fixed_partitions(self) -> int:
+        """Return the number that the first start fixed; written only if there is none.
+
+        A Redis without free memory refuses every write, and revocations need an open store.
+        """
+        if not await self._client.exists(self._keys.partitions):
+            await self._client.set(self._keys.partitions, self._partitions, nx=True)
+        return int(await self._client.get(self._keys.partitions) or 0)
 
     async def _knows_script_flags(self) -> bool:
         try:

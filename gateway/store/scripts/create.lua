@@ -18,7 +18,7 @@ for i = 1, #members, 2 do
   local other = members[i]
   local over = natural_end(other, members[i + 1], now)
   local fields = nil
-  if not over and device ~= '' then fields = parse(redis.call('GET', records .. other)) end
+  if not over and device ~= '' then fields = parse(fetch(other)) end
   if over then
     leaving[#leaving + 1] = {other, over}
   elseif fields and fields.dv[1] == device then

@@ -1,8 +1,9 @@
--- Ends one session.
+-- Ends one session, with all its keys: during the grace of a renewal it has more than one, and who
+-- ends the session by either must not leave the other.
 -- ARGV: 9 digest, 10 end state.
 -- Returns {lost, user}, or {0} if there was none. A record that cannot be read is removed too.
-local digest = ARGV[9]
-local record = redis.call('GET', records .. digest)
+local digest, why, now = ARGV[9], ARGV[10], now_ms()
+local record = fetch(digest)
 local seen = redis.call('EXISTS', activities .. digest)
 if not record then
   redis.call('DEL', activities .. digest)
@@ -11,11 +12,21 @@ end
 local fields = parse(record)
 if not fields then
   redis.call('DEL', records .. digest, activities .. digest)
-  emit('session.ended', digest, '', now_ms(), 'why', ARGV[10])
+  emit('session.ended', digest, '', now, 'why', why)
   return {lost, ''}
 end
-local why, now = ARGV[10], now_ms()
-if seen == 0 then why = fields.x <= now and 'expired' or 'idle' end
-drop(indexes .. fields.h, digest, why, fields.u, now)
-if seen == 0 then return {lost} end
+local index = indexes .. fields.h
+if seen == 0 then
+  drop(index, digest, fields.x <= now and 'expired' or 'idle', fields.u, now)
+  return {lost}
+end
+drop(index, digest, why, fields.u, now)
+if fields.f then
+  for _, other in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+    local others = parse(fetch(other))
+    if others and others.f == fields.f and redis.call('EXISTS', activities .. other) == 1 then
+      drop(index, other, why, fields.u, now)
+    end
+  end
+end
 return {lost, fields.u}

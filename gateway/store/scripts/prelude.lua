@@ -29,15 +29,23 @@ local function parse(record)
   return nil
 end
 
+-- A session's record, false if there is none. What is there but no string reads as '': not a
+-- record, and no reason for the end of a user's other sessions to fail.
+local function fetch(digest)
+  local record = redis.pcall('GET', records .. digest)
+  if type(record) == 'table' then return '' end
+  return record
+end
+
 -- The outbox is bounded: what no longer fits is counted, so that no loss is silent. An event
 -- that cannot be written (out of memory) must not undo a revocation: it is reported instead.
 local lost = 0
 local function emit(kind, digest, user, now, ...)
   local most = tonumber(ARGV[5])
-  local length = redis.call('XLEN', KEYS[1])
-  if length >= most then
+  local length = redis.pcall('XLEN', KEYS[1])
+  if type(length) == 'number' and length >= most then
     local dropped = redis.call('XTRIM', KEYS[1], 'MAXLEN', most - 1)
-    redis.call('INCRBY', KEYS[2], dropped)
+    redis.pcall('INCRBY', KEYS[2], dropped)
   end
   local added = redis.pcall('XADD', KEYS[1], '*', 'type', kind, 'id', partition .. digest,
     'user', user, 'at', number(now), 'by', ARGV[6], 'reason', ARGV[7], 'request', ARGV[8], ...)
@@ -78,20 +86,22 @@ local function keep_index(index)
 end
 
 -- Ends up to `batch` of the user's sessions that `chosen(digest, fields)` names and that began
--- no later than `cutoff`, from `offset` on. Returns lost events, the next offset (-1: done), the
--- cutoff, then digest and end state in turn.
+-- no later than `cutoff`, from `offset` on. For the first batch (cutoff 0) that is every one, also
+-- one that bears a later time than now: after a failover the clock may be behind.
+-- Returns lost events, the next offset (-1: done), the cutoff, then the digests.
 local function end_chosen(index, user, cutoff, offset, batch, chosen)
   local now = now_ms()
-  if cutoff == 0 then cutoff = now end
+  local first = cutoff == 0
+  if first then cutoff = now end
   local members = redis.call('ZRANGE', index, offset, offset + batch - 1, 'WITHSCORES')
   local ended, kept = {}, 0
   for i = 1, #members, 2 do
     local digest = members[i]
     local over = natural_end(digest, members[i + 1], now)
-    local fields = parse(redis.call('GET', records .. digest))
+    local fields = parse(fetch(digest))
     if over then
       drop(index, digest, over, user, now)
-    elseif fields == nil or (fields.c <= cutoff and chosen(digest, fields)) then
+    elseif fields == nil or ((first or fields.c <= cutoff) and chosen(digest, fields)) then
       drop(index, digest, 'revoked', user, now)
       ended[#ended + 1] = digest
     else

@@ -9,7 +9,7 @@ for _, member in ipairs(members) do
   local index = indexes .. user_digest
   local over = natural_end(digest, redis.call('ZSCORE', index, digest) or now, now)
   if over then
-    local fields = parse(redis.call('GET', records .. digest))
+    local fields = parse(fetch(digest))
     drop(index, digest, over, fields and fields.u or '', now)
     reply[#reply + 1] = over
   else
