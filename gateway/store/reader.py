@@ -14,6 +14,7 @@ from ..ports import Reading
 from .faults import as_unavailable
 from .keys import Keys
 from .records import parse
+from .values import mget_and_time
 
 Fetched = TypeVar("Fetched")
 
@@ -55,41 +56,42 @@ class Reader:
             task.add_done_callback(self._batches.discard)
 
     async def _read_batch(self, waiting: dict[SessionKey, asyncio.Future[Reading]]) -> None:
+        """Settle every future, also when this fails in a way that nobody thought of."""
+        failure = StoreUnavailable("other")
         try:
             with as_unavailable(self._count_error):
                 values, now_ms = await _in_time(self._fetch(list(waiting)))
+            for (key, future), record, activity in zip(
+                waiting.items(), values[::2], values[1::2], strict=True
+            ):
+                self._settle(key, future, record, activity, now_ms)
         except StoreUnavailable as error:
+            failure = error
+        finally:
             for future in waiting.values():
-                _fail(future, error)
-            return
-        for (key, future), record, activity in zip(
-            waiting.items(), values[::2], values[1::2], strict=True
-        ):
-            self._settle(key, future, record, activity, now_ms)
+                _fail(future, failure)
 
     async def _fetch(self, keys: list[SessionKey]) -> tuple[list[Any], int]:
         """Return record and activity of each key in turn, and Redis' time."""
         names = [
             name for key in keys for name in (self._keys.record(key), self._keys.activity(key))
         ]
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.mget(names)
-        pipeline.time()
-        values, (seconds, microseconds) = await pipeline.execute()
-        if len(values) != len(names):
-            raise StoreUnavailable("short_reply")
-        return values, int(seconds) * 1000 + int(microseconds) // 1000
+        return await mget_and_time(self._client, names)
 
     def _settle(
         self,
         key: SessionKey,
         future: asyncio.Future[Reading],
-        record: bytes | None,
-        activity: bytes | None,
+        record: bytes | Exception | None,
+        activity: bytes | Exception | None,
         now_ms: int,
     ) -> None:
         try:
             with as_unavailable(self._count_error):
+                if isinstance(record, Exception):
+                    raise record
+                if isinstance(activity, Exception):
+                    raise activity
                 reading = Reading(parse(key, record, activity), now_ms)
         except StoreUnavailable as error:
             _fail(future, error)

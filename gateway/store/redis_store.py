@@ -21,6 +21,7 @@ from . import records, scripts
 from .faults import as_unavailable
 from .keys import Keys
 from .reader import Reader
+from .values import mget
 
 BATCH = 1000  # a script over more members would block Redis (80 ms for 50,000)
 MAX_CONNECTIONS = 32
@@ -289,17 +290,16 @@ class RedisStore:
 
     async def _raw(self, key: SessionKey) -> tuple[bytes | None, Session | None]:
         with as_unavailable(self._count_error):
-            values: list[Any] = await self._client.mget(
-                self._keys.record(key), self._keys.activity(key)
-            )
-            record, activity = values
+            names = [self._keys.record(key), self._keys.activity(key)]
+            record, activity = await mget(self._client, names)
             session = records.parse(key, record, activity)
         return record, session if activity is not None else None
 
     async def _sessions(self, partition: str, digests: list[bytes]) -> list[Session]:
         keys = [SessionKey(partition, digest.decode()) for digest in digests]
-        values: list[Any] = await self._client.mget(
-            [name for key in keys for name in (self._keys.record(key), self._keys.activity(key))]
+        values = await mget(
+            self._client,
+            [name for key in keys for name in (self._keys.record(key), self._keys.activity(key))],
         )
         found = []
         for key, record, activity in zip(keys, values[::2], values[1::2], strict=True):
