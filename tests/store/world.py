@@ -1,0 +1,236 @@
+"""A store under test, the server below it, and a clock that can be wound.
+
+Redis has one clock, and no test can set it. So `wind` moves everything that is stored into the
+past instead: no production code knows of it, and it works on every server.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import fakeredis
+import orjson
+
+from gateway.credentials import (
+    digest_of_user,
+    key_of_token,
+    new_token,
+    partition_of_user,
+)
+from gateway.lifetime import Lifetime
+from gateway.model import Actor, Client, Device, Ended, Login, Session, SessionKey
+from gateway.ports import Reading, SignInRules
+from gateway.store.keys import Keys
+from gateway.store.redis_store import RedisStore, connect
+
+PARTITIONS = 16
+IDLE_MS = 600_000
+ABSOLUTE_MS = 3_600_000
+RULES = SignInRules(Lifetime(IDLE_MS, ABSOLUTE_MS), 0, "evict", one_per_device=False)
+ACTOR = Actor("backend", "because", "req-1")
+SLACK_MS = 5_000  # what a slow machine may take for one test
+
+_DEVICES = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """What a sign-in gave, with the secret that no key and no value may hold."""
+
+    token: str
+    session: Session
+    ended: tuple[Ended, ...]
+
+    @property
+    def key(self) -> SessionKey:
+        return self.session.key
+
+    @property
+    def id(self) -> str:
+        return self.session.id
+
+
+class World:
+    """One store and its server, seen from outside through a client of its own."""
+
+    def __init__(self, store: RedisStore, client: Any, prefix: str = "gw:") -> None:
+        self.store = store
+        self.client = client
+        self.keys = Keys(prefix)
+        self.lost: list[int] = []
+
+    async def sign_in(
+        self, user: str = "ann", device: str = "", rules: SignInRules = RULES, **facts: Any
+    ) -> SignedIn:
+        """Create a session; without `device` it is on one never seen before."""
+        token, key = fresh_key(user)
+        login = Login(user=user, **{"client": Client(ip="192.0.2.1"), "roles": ("staff",), **facts})
+        described = Device(device or f"device-{next(_DEVICES)}", "Firefox on Linux", "desktop")
+        created = await self.store.create(key, login, described, rules, ACTOR)
+        return SignedIn(token, created.session, created.ended)
+
+    async def copies(self, signed: SignedIn, count: int) -> list[SessionKey]:
+        """Store `count` more sessions like this one, faster than by signing in."""
+        session, pipeline = signed.session, self.client.pipeline(transaction=False)
+        fields = orjson.loads(await self.client.get(self.keys.record(session.key)))
+        keys = [fresh_key(session.user)[1] for _ in range(count)]
+        for key in keys:
+            record = orjson.dumps(fields | {"d": key.digest})
+            member = f"{key.digest}:{digest_of_user(session.user)}"
+            pipeline.set(self.keys.record(key), record, pxat=session.expires_ms)
+            pipeline.set(
+                self.keys.activity(key), session.last_seen_ms, pxat=session.idle_expires_ms
+            )
+            index = self.keys.index(key.partition, session.user)
+            pipeline.zadd(index, {key.digest: session.expires_ms})
+            pipeline.zadd(self.keys.due(key.partition), {member: session.idle_expires_ms})
+        await pipeline.execute()
+        return keys
+
+    async def allows(self, key: SessionKey) -> bool:
+        """Tell whether a check would find the session alive."""
+        return is_live(await self.store.read(key))
+
+    async def listed(self, user: str = "ann") -> set[SessionKey]:
+        """Return the keys of the sessions that the store lists."""
+        return {session.key for session in await self.store.sessions_of(user)}
+
+    async def wind(self, ms: int) -> None:
+        """Let `ms` pass (or, below zero, turn the clock back)."""
+        for name in await self.names():
+            kind, _, _ = name.removeprefix(self.keys.prefix).partition(":")
+            if kind == "s":
+                await self._wind_record(name, ms)
+            elif kind == "a":
+                await self.client.set(name, int(await self.client.get(name)) - ms, keepttl=True)
+            elif kind in ("u", "t"):
+                scored = await self.client.zrange(name, 0, -1, withscores=True)
+                await self.client.zadd(name, {member: score - ms for member, score in scored})
+            await self._wind_ttl(name, ms)
+
+    async def _wind_record(self, name: str, ms: int) -> None:
+        fields = orjson.loads(await self.client.get(name))
+        moved = fields | {"c": fields["c"] - ms, "x": fields["x"] - ms}
+        await self.client.set(name, orjson.dumps(moved), keepttl=True)
+
+    async def _wind_ttl(self, name: str, ms: int) -> None:
+        at = await self.client.pexpiretime(name)
+        if at > 0:
+            await self.client.pexpireat(name, at - ms)
+
+    async def names(self) -> list[str]:
+        """Return every key that there is."""
+        return sorted({name.decode() async for name in self.client.scan_iter(count=1000)})
+
+    async def without_ttl(self) -> list[str]:
+        """Return the keys that would stay for ever, but those that are documented to."""
+        names = [name for name in await self.names() if not self._lasts(name)]
+        return [name for name in names if await self.client.pttl(name) < 0]
+
+    def _lasts(self, name: str) -> bool:
+        return name.startswith(("gw:e:", "gw:x:")) or name == "gw:partitions"
+
+    async def members(self, user: str = "ann") -> set[str]:
+        """Return the digests in the user's index, dead or alive."""
+        index = self.keys.index(partition_of_user(user, PARTITIONS), user)
+        return {member.decode() for member in await self.client.zrange(index, 0, -1)}
+
+    async def due(self, user: str = "ann") -> set[str]:
+        """Return the digests of the user that the sweep is to look at."""
+        name = self.keys.due(partition_of_user(user, PARTITIONS))
+        pairs = [member.decode().split(":") for member in await self.client.zrange(name, 0, -1)]
+        return {digest for digest, owner in pairs if owner == digest_of_user(user)}
+
+    async def events(self, user: str = "ann") -> list[dict[str, str]]:
+        """Return what the outbox of the user's partition holds, oldest first."""
+        outbox = self.keys.outbox(partition_of_user(user, PARTITIONS))
+        return [_texts(fields) for _, fields in await self.client.xrange(outbox)]
+
+    async def everything(self) -> dict[str, Any]:
+        """Return all keys with their values and ends, to show that nothing changed."""
+        return {
+            name: (await self.dump(name), await self.client.pexpiretime(name))
+            for name in await self.names()
+        }
+
+    async def dump(self, name: str) -> object:
+        kind = await self.client.type(name)
+        if kind == b"string":
+            return await self.client.get(name)
+        if kind == b"zset":
+            return await self.client.zrange(name, 0, -1, withscores=True)
+        return await self.client.xrange(name)
+
+
+def fresh_key(user: str) -> tuple[str, SessionKey]:
+    """Return a new token for the user, and where its session lives."""
+    token = new_token(partition_of_user(user, PARTITIONS))
+    key = key_of_token(token.encode(), PARTITIONS)
+    assert key is not None
+    return token, key
+
+
+def is_live(reading: Reading) -> bool:
+    """Tell what a check would say of this reading."""
+    session = reading.session
+    return session is not None and reading.now_ms < session.idle_expires_ms
+
+
+def limited(
+    limit: int, on_limit: Literal["evict", "deny"] = "evict", *, one_per_device: bool = False
+) -> SignInRules:
+    """Return the usual rules with a limit."""
+    return replace(RULES, max_per_user=limit, on_limit=on_limit, one_per_device=one_per_device)
+
+
+def rules_for(idle_ms: int, absolute_ms: int) -> SignInRules:
+    """Return the usual rules with other clocks."""
+    return replace(RULES, lifetime=Lifetime(idle_ms, absolute_ms))
+
+
+def kinds(events: Iterable[dict[str, str]]) -> list[str]:
+    """Return `ended/revoked`, `created`, ...: what the events say, without to whom."""
+    return [
+        event["type"].removeprefix("session.") + (f"/{event['why']}" if "why" in event else "")
+        for event in events
+    ]
+
+
+@asynccontextmanager
+async def fake_world(**options: Any) -> AsyncIterator[World]:
+    """A store over fakeredis, which runs the same scripts in this process."""
+    server = fakeredis.FakeServer()
+    clients = [fakeredis.FakeAsyncRedis(server=server, version=(7,)) for _ in range(2)]
+    async with _world(clients, options) as world:
+        yield world
+
+
+@asynccontextmanager
+async def real_world(url: str, **options: Any) -> AsyncIterator[World]:
+    """A store over a real server, which is emptied first."""
+    clients: list[Any] = [connect(url), connect(url)]
+    await clients[1].flushall()
+    async with _world(clients, options) as world:
+        yield world
+
+
+@asynccontextmanager
+async def _world(clients: Sequence[Any], options: dict[str, Any]) -> AsyncIterator[World]:
+    lost: list[int] = []
+    store = RedisStore(clients[0], partitions=PARTITIONS, on_lost_event=lost.append, **options)
+    world = World(store, clients[1])
+    world.lost = lost
+    try:
+        await store.open()
+        yield world
+    finally:
+        await store.close()
+        await clients[1].aclose()
+
+
+def _texts(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
