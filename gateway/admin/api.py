@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from ..errors import StoreUnavailable
-from ..model import Actor
+from ..model import Actor, EndState
 from ..sessions import Receipt, Sessions
 from . import openapi, views
 from .bodies import (
@@ -81,6 +82,8 @@ class Api:
             request.match_info["id"], body.grace_ms, _actor(request)
         )
         token, session = _found(renewed)
+        if body.grace_ms == 0:  # else the sweep counts it, when the grace is over
+            self._options.count_ended(EndState.ROTATED)
         return _json(views.token_view(token, session, self._options.cookie))
 
     async def end(self, request: web.Request) -> web.Response:
@@ -173,8 +176,13 @@ def build(sessions: Sessions, options: AdminOptions) -> web.Application:
     )
     api = Api(sessions, options)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _guarded(api, route, options))
+        app.router.add_route(route.method, _pattern(route.path), _guarded(api, route, options))
     return app
+
+
+def _pattern(path: str) -> str:
+    """Return the path for aiohttp, whose own idea of a segment excludes `{` and `}`."""
+    return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
 
 
 def _guarded(

@@ -40,6 +40,12 @@ def _clean(text: str) -> str:
     return text
 
 
+def _one_role(text: str) -> str:
+    if "," in text:
+        raise ValueError('must not hold ",": applications would read several roles')
+    return text
+
+
 def _address(text: str) -> str:
     return str(IPvAnyAddress(text)) if text else text  # type: ignore[operator]
 
@@ -81,6 +87,7 @@ ShortText = _text(256)
 Role = Annotated[
     StrictStr,
     AfterValidator(_clean),
+    AfterValidator(_one_role),
     Field(
         min_length=1,
         max_length=64,
@@ -180,7 +187,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 async def read_body(request: web.Request, model: type[Model], *, optional: bool = False) -> Model:
     """Return the checked body; raises Refused with 400, 413, 415 or 422."""
-    raw = await request.read()
+    raw = await _raw_body(request)
     if not raw and optional:
         return model()
     if request.content_type != "application/json":
@@ -190,6 +197,15 @@ async def read_body(request: web.Request, model: type[Model], *, optional: bool 
     except ValueError as error:
         raise Refused(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {error}") from None
     return _validated(model, value)
+
+
+async def _raw_body(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.RequestPayloadError:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST, "the body is not what its Content-Encoding says"
+        ) from None
 
 
 def read_query(request: web.Request, model: type[Model]) -> Model:

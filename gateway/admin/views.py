@@ -25,7 +25,8 @@ class CookieOptions:
         parts += [f"SameSite={self.same_site.capitalize()}"]
         parts += [f"Domain={self.domain}"] if self.domain else []
         if session.remember:
-            parts.append(f"Max-Age={(session.expires_ms - session.created_ms) // 1000}")
+            # Both come with a fresh token only, so the last activity is now.
+            parts.append(f"Max-Age={(session.expires_ms - session.last_seen_ms) // 1000}")
         return "; ".join(parts)
 
 
