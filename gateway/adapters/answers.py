@@ -13,6 +13,7 @@ from .wire import NEVER_CACHED, Answer, Wording
 
 # Not Basic: browsers would ask for a password.
 CHALLENGE = ("WWW-Authenticate", 'Session realm="gateway"')
+MAX_LOGIN = identity.MAX_BLOCK  # instead of the identity: the same head has room for either
 RETRY_AFTER = ("Retry-After", "1")
 
 
@@ -57,11 +58,20 @@ def passed_on(
 
 
 def login_url(request: CheckRequest | None, wording: Wording) -> str:
-    """Return where to sign in, with the address to come back to; "" if there is no such page."""
+    """Return where to sign in, with the address to come back to; "" if there is no such page.
+
+    An address too long for the answer's head loses its query, then its path.
+    """
     if request is None or not wording.login_url:
         return ""
-    back = f"{request.scheme}://{request.host}{request.target}"
-    return wording.login_url.replace("{url}", quote(back, safe=""))
+    origin = f"{request.scheme}://{request.host}"
+    for target in (request.target, request.target.partition("?")[0], "/"):
+        # The query may hold any bytes; they came in as lone surrogates.
+        back = quote(origin + target, safe="", errors="surrogateescape")
+        login = wording.login_url.replace("{url}", back)
+        if len(login) <= MAX_LOGIN:
+            return login
+    return wording.login_url.replace("{url}", quote(origin, safe=""))
 
 
 def _redirect(request: CheckRequest, reason: Reason, login: str) -> Answer:

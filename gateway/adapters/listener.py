@@ -6,6 +6,7 @@ policy says.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from ..authorizer import Authorizer
 from ..decision import DENIALS, Decision, Reason
 from ..model import CheckRequest
 from . import auth_request, ext_authz_http, forward_auth, ingress
-from .wire import Adapter, Answer, Subrequest, Trusted, Wording
+from .wire import NEVER_CACHED, Adapter, Answer, Subrequest, Trusted, Wording
 
 ADAPTERS = {
     "/check/auth_request": auth_request.ADAPTER,
@@ -27,7 +28,7 @@ ADAPTERS = {
 # aiohttp's own limits answer 400 to 8 kB of cookies, of which nginx makes a 500.
 LIMITS = {"max_line_size": 65536, "max_field_size": 65536, "max_headers": 512}
 
-NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, ())
+NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, NEVER_CACHED)
 
 Observe = Callable[[str, CheckRequest | None, Decision, float], None]
 OnFault = Callable[[Exception], None]
@@ -57,7 +58,7 @@ class CheckListener:
 
     def server(self) -> web.Server:
         """Return the server to listen with."""
-        return web.Server(self.handle, access_log=None, **LIMITS)  # type: ignore[arg-type]
+        return _Server(self.handle, access_log=None, **LIMITS)  # type: ignore[arg-type]
 
     def drain(self) -> None:
         """Close each connection after its next answer, so that proxies go elsewhere."""
@@ -75,11 +76,18 @@ class CheckListener:
             asked, decision = await self._decide(adapter, request)
             answer = adapter.write(decision, asked, self._wording)
         except Exception as error:  # noqa: BLE001  (the last line of defence)
-            self._on_fault(error)
             decision = DENIALS[Reason.INTERNAL_ERROR]
             answer = adapter.write(decision, None, self._wording)
-        self._observe(adapter.name, asked, decision, time.perf_counter() - started)
+            self._report(error)
+        try:
+            self._observe(adapter.name, asked, decision, time.perf_counter() - started)
+        except Exception as error:  # noqa: BLE001  (a full disk must not change the answer)
+            self._report(error)
         return self._respond(answer)
+
+    def _report(self, error: Exception) -> None:
+        with contextlib.suppress(Exception):
+            self._on_fault(error)
 
     async def _decide(
         self, adapter: Adapter, request: web.BaseRequest
@@ -117,6 +125,43 @@ def adapter_of(target: str) -> Adapter | None:
     if adapter is None and path.startswith(ext_authz_http.PREFIX + "/"):
         return ext_authz_http.ADAPTER
     return adapter
+
+
+class _Server(web.Server):
+    """Makes a `_Connection` for each connection."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    """Refuses what is not HTTP in words of ours.
+
+    aiohttp would answer 400, of which nginx makes a 500, and would put the offending line, which
+    may be a Cookie, into both the answer and the log.
+    """
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  (aiohttp's text quotes the request)
+    ) -> web.StreamResponse:
+        """Return 403 whatever went wrong; it cannot be an allow, not even a 5xx taken for one."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("half an answer is sent already")
+        reason = Reason.BAD_FORWARDED_REQUEST
+        if status >= 500:
+            reason = Reason.INTERNAL_ERROR
+            self.log_exception("check_failed", exc_info=exc)
+        response = _Bare(
+            status=HTTPStatus.FORBIDDEN, headers=(*NEVER_CACHED, ("X-Auth-Reason", reason))
+        )
+        response.force_close()
+        return response
 
 
 class _Bare(web.Response):

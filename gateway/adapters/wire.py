@@ -102,22 +102,25 @@ def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
 
 
 def sole_address(text: str | None) -> str | None:
-    """Return the one address that the proxy put there, in its normal form, or None."""
-    address = parse_address(text) if text else None
+    """Return the one address that the proxy put there, in its normal form, or None.
+
+    Not with a zone (`fe80::1%anything`): it is free text, and addresses are logged and compared.
+    """
+    address = parse_address(text) if text and "%" not in text else None
     return None if address is None else str(address)
 
 
 def forwarded_address(text: str | None, trusted: Trusted) -> str | None:
-    """Return the client's address from a forwarding list: the last hop that is not our proxy."""
-    if not text:
-        return None
-    hops = [sole_address(hop.strip(" \t")) for hop in text.split(",")]
-    for hop in reversed(hops):
-        if hop is None:
-            return None
-        if hop not in trusted:
+    """Return the client's address from a forwarding list: the last hop that is not our proxy.
+
+    Read from the end, and no further than needed: what stands before it is the client's own text.
+    """
+    hop: str | None = None
+    for part in reversed((text or "").split(",")):
+        hop = sole_address(part.strip(" \t"))
+        if hop is None or hop not in trusted:
             return hop
-    return hops[0]
+    return hop
 
 
 def scheme_of(subrequest: Subrequest) -> str | None:

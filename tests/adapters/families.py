@@ -1,0 +1,172 @@
+"""How each proxy asks, byte for byte, and what each can take for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Header = tuple[str, bytes]
+
+HOST = "app.example.com"
+ADDRESS = "192.0.2.7"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The client's request, before a proxy put it into words."""
+
+    target: bytes = b"/app/x?tab=1&q=a%20b"
+    method: str = "GET"
+    host: str = HOST
+    scheme: str = "https"
+    address: str = ADDRESS
+    cookies: tuple[bytes, ...] = ()
+    more: tuple[Header, ...] = ()
+
+    @property
+    def url(self) -> bytes:
+        return f"{self.scheme}://{self.host}".encode() + self.target
+
+
+@dataclass(frozen=True)
+class Family:
+    """One way of asking. `inputs` are the headers without which it knows nothing."""
+
+    name: str
+    line: Callable[[Asked], bytes]
+    headers: Callable[[Asked], list[Header]]
+    inputs: tuple[str, ...]
+    unknown: int  # the status for "we do not know"
+    hands_on: bool  # the proxy gives our denial to the client as it is
+    malformed: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+
+    def request(self, asked: Asked, drop: str = "", extra: tuple[Header, ...] = ()) -> bytes:
+        """Return the whole subrequest, without the header `drop`, with `extra` after the rest."""
+        headers = [pair for pair in self.headers(asked) if pair[0] != drop]
+        headers += [("Cookie", value) for value in asked.cookies]
+        headers += [*asked.more, *extra]
+        return join(self.line(asked), headers)
+
+
+def join(line: bytes, headers: list[Header]) -> bytes:
+    lines = [line, *(name.encode("latin-1") + b": " + value for name, value in headers)]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _fixed(path: str) -> Callable[[Asked], bytes]:
+    return lambda asked: b"GET " + path.encode() + b" HTTP/1.1"
+
+
+def _auth_request(asked: Asked) -> list[Header]:
+    return [
+        ("Host", asked.host.encode()),
+        ("X-Original-Method", asked.method.encode()),
+        ("X-Original-URI", asked.target),
+        ("X-Forwarded-For", asked.address.encode()),
+        ("X-Forwarded-Proto", asked.scheme.encode()),
+    ]
+
+
+def _ingress(asked: Asked) -> list[Header]:
+    return [
+        ("Host", b"gateway.internal"),
+        ("X-Original-Method", asked.method.encode()),
+        ("X-Original-URL", asked.url),
+        ("X-Real-IP", asked.address.encode()),
+    ]
+
+
+def _forward_auth(asked: Asked) -> list[Header]:
+    return [
+        ("Host", b"gateway.internal"),
+        ("X-Forwarded-Method", asked.method.encode()),
+        ("X-Forwarded-Uri", asked.target),
+        ("X-Forwarded-Host", asked.host.encode()),
+        ("X-Forwarded-For", asked.address.encode()),
+        ("X-Forwarded-Proto", asked.scheme.encode()),
+    ]
+
+
+def _ext_authz(asked: Asked) -> list[Header]:
+    return [
+        ("Host", asked.host.encode()),
+        ("X-Forwarded-For", asked.address.encode()),
+        ("X-Forwarded-Proto", asked.scheme.encode()),
+    ]
+
+
+_METHODS = (b"get", b"G ET", b"FETCH", b"CONNECT", b"GET, POST", b"\xff")
+_TARGETS = (b"app", b"http://app.example.com/app/x", b"*", b"/a b", b"/app/\xff", b"/app/x#y", b"?")
+_HOSTS = (b"a,b", b"a/b", b"u@a", b"a b", b"-", b"a..b", b"a:x", b"\xff.example.com")
+_SOLE = (b"x", b"192.0.2.7, 192.0.2.8", b"192.0.2.07", b"192.0.2.7:80", b"fe80::1%x", b"\xff", b"-")
+_LISTS = (b"x", b"192.0.2.7, x", b"192.0.2.7,", b"192.0.2.7:80", b"fe80::1%x", b"\xff", b"unknown")
+_SCHEMES = (b"ftp", b"HTTPS", b"https, http", b"javascript", b"-")
+
+AUTH_REQUEST = Family(
+    "auth_request",
+    _fixed("/check/auth_request"),
+    _auth_request,
+    ("Host", "X-Original-Method", "X-Original-URI", "X-Forwarded-For"),
+    unknown=403,
+    hands_on=False,
+    malformed={
+        "X-Original-Method": _METHODS,
+        "X-Original-URI": _TARGETS,
+        "Host": _HOSTS,
+        "X-Forwarded-For": _SOLE,
+        "X-Forwarded-Proto": _SCHEMES,
+    },
+)
+INGRESS = Family(
+    "ingress",
+    _fixed("/check/ingress"),
+    _ingress,
+    ("X-Original-Method", "X-Original-URL", "X-Real-IP"),
+    unknown=403,
+    hands_on=False,
+    malformed={
+        "X-Original-Method": _METHODS,
+        "X-Original-URL": (
+            b"/app/x",
+            b"app.example.com/app/x",
+            b"//app.example.com/app/x",
+            b"ftp://app.example.com/app/x",
+            b"HTTPS://app.example.com/app/x",
+            b"https://app.example.com",
+            b"https://app.example.com?x",
+            b"https:///app/x",
+            b"https://u@app.example.com/app/x",
+            b"https://app.example.com,evil/app/x",
+            b"https://app.example.com\\x/app/x",
+            b"https://app.example.com/app x",
+            b"https://app.example.com/app/x#y",
+            b"https://app.example.com/app/\xff",
+        ),
+        "X-Real-IP": _SOLE,
+    },
+)
+FORWARD_AUTH = Family(
+    "forward_auth",
+    _fixed("/check/forward_auth"),
+    _forward_auth,
+    ("X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Host", "X-Forwarded-For"),
+    unknown=503,
+    hands_on=True,
+    malformed={
+        "X-Forwarded-Method": _METHODS,
+        "X-Forwarded-Uri": _TARGETS,
+        "X-Forwarded-Host": _HOSTS,
+        "X-Forwarded-For": _LISTS,
+        "X-Forwarded-Proto": _SCHEMES,
+    },
+)
+EXT_AUTHZ = Family(
+    "ext_authz_http",
+    lambda asked: asked.method.encode() + b" /check/ext_authz" + asked.target + b" HTTP/1.1",
+    _ext_authz,
+    ("Host",),
+    unknown=403,
+    hands_on=True,
+    malformed={"Host": _HOSTS, "X-Forwarded-For": _LISTS, "X-Forwarded-Proto": _SCHEMES},
+)
+FAMILIES = (AUTH_REQUEST, INGRESS, FORWARD_AUTH, EXT_AUTHZ)

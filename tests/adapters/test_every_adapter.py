@@ -1,0 +1,605 @@
+"""One suite for all adapters: what each must answer to its proxy, over real sockets."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, unquote
+
+import pytest
+
+from gateway.decision import Kind, Reason
+from gateway.errors import StoreUnavailable
+from gateway.identity import HEADERS, MAX_BLOCK, size_of
+from gateway.policy import Access, RuleSpec
+from tests.decision.samples import NOW_MS, TOKEN, FakeStore, cookie, make_session, unavailable
+
+from .families import EXT_AUTHZ, FAMILIES, FORWARD_AUTH, INGRESS, Asked, Family
+from .gate import Gate, Reply, serving
+
+SIGNED_IN = Asked(cookies=(cookie(),))
+PAGE = (("Sec-Fetch-Mode", b"navigate"),)
+ALWAYS = {("Cache-Control", "no-store"), ("Vary", "Cookie"), ("X-Accel-Expires", "0")}
+
+
+def check_head(reply: Reply) -> None:
+    """Check what holds for every answer whatsoever."""
+    assert set(reply.headers) >= ALWAYS
+    names = [name.lower() for name, _ in reply.headers]
+    assert len(names) == len(set(names)), names
+    assert "set-cookie" not in names
+    assert not {"date", "server", "location", "transfer-encoding"} & set(names) or reply.status in (
+        302,
+        303,
+    )
+    assert len(reply.head) <= 3072
+    assert reply.head.isascii()
+    assert reply.head.count(b"\n") == reply.head.count(b"\r\n") == len(reply.headers) + 2
+
+
+def check_denied(reply: Reply, status: int, reason: str) -> None:
+    check_head(reply)
+    assert (reply.status, reply.one("X-Auth-Reason")) == (status, reason)
+    assert not reply.names & set(HEADERS)
+
+
+# --- allow -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unix", [False, True])
+async def test_an_allow_tells_who_it_is_and_nothing_else(
+    gate: Gate, family: Family, unix: bool
+) -> None:
+    """Exactly 200, empty, all six headers once, three against caches, and the length."""
+    reply = await gate.send(family.request(SIGNED_IN), unix=unix)
+    session = make_session()
+    check_head(reply)
+    assert (reply.status, reply.body) == (200, b"")
+    assert reply.headers == [
+        ("X-Auth-User", "ada"),
+        ("X-Auth-Email", "ada@example.com"),
+        ("X-Auth-Name", "Ada Lovelace"),
+        ("X-Auth-Roles", "member,staff"),
+        ("X-Auth-Session", session.id),
+        ("X-Auth-Device", "laptop-1"),
+        ("Cache-Control", "no-store"),
+        ("Vary", "Cookie"),
+        ("X-Accel-Expires", "0"),
+        ("Content-Length", "0"),
+    ]
+    assert gate.activity == [session]
+    assert TOKEN not in reply.head
+
+
+async def test_the_request_is_read_as_the_client_sent_it(gate: Gate, family: Family) -> None:
+    """Method, target, host, scheme and address come from this family's own headers."""
+    asked = Asked(
+        b"/app/a%20b?x=%2F..&y", "POST", "APP.example.com:8443", "http", "2001:DB8::1", (cookie(),)
+    )
+    assert (await gate.ask(family, asked)).status == 200
+    adapter, request, decision = gate.last
+    assert (adapter, decision.kind) == (family.name, Kind.ALLOW)
+    assert request is not None
+    assert (request.method, request.target, request.host, request.scheme, request.address) == (
+        "POST",
+        "/app/a%20b?x=%2F..&y",
+        "APP.example.com:8443",
+        "http",
+        "2001:db8::1",
+    )
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "HEAD", "POST"])
+async def test_a_public_page_has_all_headers_empty(gate: Gate, family: Family, method: str) -> None:
+    """Also with a cookie, and for OPTIONS: else proxies keep what the client claimed."""
+    gate.store.fault = unavailable()
+    claims = tuple((name, b"evil") for name in HEADERS)
+    for cookies in ((), (cookie(),), (b"__Host-sid=EVIL",)):
+        reply = await gate.ask(family, Asked(b"/public/x", method, cookies=cookies, more=claims))
+        check_head(reply)
+        assert reply.status == 200
+        assert [pair for pair in reply.headers if pair[0] in HEADERS] == [
+            (name, "") for name in HEADERS
+        ]
+    assert gate.store.asked == []
+
+
+NAMES = [
+    "Zoë 100%",
+    "caf%C3%A9",
+    "日本語",
+    "a, b",
+    'O"Hara; x=y',
+    "a\u0085b",
+    "e\u0301",
+    "",
+    "😀" * 20,
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_name_of_any_language_arrives(family: Family, name: str) -> None:
+    """Percent-encoded as UTF-8 where needed; the application gets back what was told."""
+    session = make_session(name=name, user=name or "ada", roles=(name,) if name else ())
+    async with serving(session) as gate:
+        reply = await gate.ask(family, SIGNED_IN)
+    check_head(reply)
+    assert reply.status == 200
+    assert unquote(reply.one("X-Auth-Name"), errors="strict") == name
+    assert unquote(reply.one("X-Auth-Roles"), errors="strict") == name
+
+
+async def test_raw_utf8_is_for_those_who_ask_for_it(family: Family) -> None:
+    """The operator may have values as they are; ours stay valid UTF-8."""
+    async with serving(make_session(name="Zoë 100%"), raw_utf8=True) as gate:
+        reply = await gate.ask(family, SIGNED_IN)
+    assert (reply.status, reply.one("X-Auth-Name")) == (200, "Zoë 100%")
+
+
+UNFIT = ["a\r\nX-Auth-Roles: admin", "a\nb", "a\rb", "a\x00b", "a\x7f", " a", "a ", "ad\udce9min"]
+
+
+@pytest.mark.parametrize("raw_utf8", [False, True])
+@pytest.mark.parametrize("value", UNFIT)
+async def test_an_unfit_identity_is_not_written(family: Family, value: str, raw_utf8: bool) -> None:
+    """Should the store ever hold such a value, nobody passes with it, and we hear of it."""
+    async with serving(make_session(user=value), raw_utf8=raw_utf8) as gate:
+        reply = await gate.ask(family, SIGNED_IN)
+        check_denied(reply, family.unknown, "internal_error")
+        assert len(gate.faults) == 1
+        assert gate.last[2].kind is Kind.UNKNOWN
+
+
+async def test_the_largest_identity_fits(family: Family) -> None:
+    """The most that a sign-in may have keeps the head below 3 kB."""
+    room = MAX_BLOCK - size_of("ada", "ada@example.com", "", ("member", "staff"), "laptop-1")
+    session = make_session(name="é" * (room // 6) + "x" * (room % 6))
+    async with serving(session) as gate:
+        reply = await gate.ask(family, SIGNED_IN)
+    check_head(reply)
+    assert reply.status == 200
+    assert len(reply.head) > MAX_BLOCK
+
+
+# --- denials ---------------------------------------------------------------------------------
+
+
+SIGN_IN_CASES = {
+    "no_session": (),
+    "malformed_token": (b"__Host-sid=EVIL",),
+    "duplicate_cookie": (cookie(), cookie(b"0b" + TOKEN[2:])),
+    "unknown_session": (cookie(b"0b" + TOKEN[2:]),),
+}
+
+
+def back_of(login: str) -> str:
+    """Return the address to come back to, as the sign-in page would read it."""
+    before, _, rest = login.partition("?rd=")
+    assert before == "https://login.example.com/"
+    escaped, _, after = rest.partition("&")
+    assert after == "from=gateway"
+    return unquote(escaped, errors="strict")
+
+
+@pytest.mark.parametrize("reason", SIGN_IN_CASES)
+async def test_who_is_not_signed_in_is_told_where(gate: Gate, family: Family, reason: str) -> None:
+    """401 with the way to sign in for nginx, for others a redirect; the address comes intact."""
+    asked = Asked(b"/app/a%20b?x=1&rd=%2F&y=%C3%A9", cookies=SIGN_IN_CASES[reason], more=PAGE)
+    reply = await gate.ask(family, asked)
+    if family.hands_on:
+        check_denied(reply, 302, reason)
+        assert reply.all("WWW-Authenticate") == []
+        login = reply.one("Location")
+    else:
+        check_denied(reply, 401, reason)
+        assert reply.one("WWW-Authenticate").split()[0] not in ("Basic", "Negotiate")
+        login = reply.one("X-Auth-Login")
+    assert back_of(login) == asked.url.decode()
+    assert reply.body == b""
+    assert gate.activity == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"/app/x?" + b"a" * 5000, b"/app/" + b"a" * 3000, b"/app/x?" + b"%2F&" * 700,
+     b"/app/x?\xff\xfe",
+     b"/app/x?<script>\"'&;,\t|", b"/app/x?\xc3\xa9", b"/app/x?" + b"\xff" * 2000],
+)  # fmt: skip
+async def test_no_address_spoils_the_way_back(gate: Gate, family: Family, target: bytes) -> None:
+    """However long or odd, the answer stays below 3 kB and leads back to the same site."""
+    if family is EXT_AUTHZ and set(target) & {0xFF, 0xC3, 0x09}:
+        return  # no HTTP request line; the next test but one sends it
+    if family is INGRESS and b"\t" in target:
+        return  # no URL
+    reply = await gate.ask(family, Asked(target, more=PAGE))
+    check_denied(reply, 302 if family.hands_on else 401, "no_session")
+    login = reply.one("Location" if family.hands_on else "X-Auth-Login")
+    escaped = login.partition("?rd=")[2].partition("&")[0]
+    assert escaped == quote(unquote(escaped, "latin-1"), safe="", encoding="latin-1")
+    assert unquote(escaped, "latin-1").startswith("https://app.example.com/app/"[:23])
+    if len(target) < 100:
+        assert unquote(escaped, "latin-1").encode("latin-1").endswith(target)
+    assert gate.faults == []
+
+
+async def test_the_scheme_of_the_way_back_is_the_proxys(gate: Gate, family: Family) -> None:
+    """https unless the proxy says http."""
+    for scheme in ("http", "https"):
+        reply = await gate.ask(family, Asked(scheme=scheme, more=PAGE))
+        login = reply.one("Location" if family.hands_on else "X-Auth-Login")
+        assert back_of(login).startswith(f"{scheme}://app.example.com/")
+    if family is not INGRESS:
+        reply = await gate.ask(family, Asked(scheme="http", more=PAGE), drop="X-Forwarded-Proto")
+        login = reply.one("Location" if family.hands_on else "X-Auth-Login")
+        assert back_of(login).startswith("https://app.example.com/")
+
+
+NAVIGATIONS = {
+    "navigate": ((("Sec-Fetch-Mode", b"navigate"),), True),
+    "cors": ((("Sec-Fetch-Mode", b"cors"), ("Accept", b"text/html")), False),
+    "no-cors": ((("Sec-Fetch-Mode", b"no-cors"),), False),
+    "old-browser": ((("Accept", b"text/html,*/*;q=0.8"),), True),
+    "script": ((("Accept", b"application/json"),), False),
+    "anything": ((("Accept", b"*/*"),), False),
+    "nothing": ((), False),
+    "xhr": ((("Accept", b"text/html"), ("X-Requested-With", b"XMLHttpRequest")), False),
+    "xhr-lower": ((*PAGE, ("x-requested-with", b"xmlhttprequest")), False),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("case", NAVIGATIONS)
+async def test_only_a_page_is_sent_to_sign_in(
+    gate: Gate, family: Family, case: str, method: str
+) -> None:
+    """302 after GET and HEAD, 303 after others; neither a script nor nginx gets a redirect."""
+    more, page = NAVIGATIONS[case]
+    reply = await gate.ask(family, Asked(method=method, more=more))
+    if not (family.hands_on and page):
+        check_denied(reply, 401, "no_session")
+        assert reply.all("Location") == []
+        assert len(reply.all("WWW-Authenticate")) == 1
+        return
+    check_denied(reply, 302 if method in ("GET", "HEAD") else 303, "no_session")
+    assert len(reply.all("Location")) == 1
+
+
+async def test_without_a_sign_in_page_there_is_no_redirect(family: Family) -> None:
+    """401 then, for pages as well, and no empty header."""
+    async with serving(login_url="") as gate:
+        reply = await gate.ask(family, Asked(more=PAGE))
+    check_denied(reply, 401, "no_session")
+    assert reply.all("Location") == reply.all("X-Auth-Login") == []
+
+
+@pytest.mark.parametrize("cookies", [(), (cookie(),)])
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (b"/shut/x", "denied_by_rule"),
+        (b"/nowhere", "no_rule"),
+        (b"/", "no_rule"),
+        (b"/public/../admin", "ambiguous_path"),
+        (b"/public/%2e%2e/admin", "ambiguous_path"),
+        (b"/public/..;/admin", "ambiguous_path"),
+        (b"/public/%00", "ambiguous_path"),
+        (b"/publicx", "no_rule"),
+    ],
+)
+async def test_what_no_sign_in_would_open_is_403(
+    gate: Gate, family: Family, target: bytes, reason: str, cookies: tuple[bytes, ...]
+) -> None:
+    """Never 401 and never a redirect, which would go round in circles."""
+    reply = await gate.ask(family, Asked(target, cookies=cookies, more=PAGE))
+    check_denied(reply, 403, reason)
+    assert reply.all("X-Auth-Login") == reply.all("WWW-Authenticate") == []
+
+
+async def test_a_missing_role_is_403(gate: Gate, family: Family) -> None:
+    """Signed in but not allowed: signing in again would not help."""
+    for more in ((), PAGE):
+        reply = await gate.ask(family, Asked(b"/admin/x", cookies=(cookie(),), more=more))
+        check_denied(reply, 403, "role_required")
+    assert gate.activity == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"expires_ms": NOW_MS}, "expired"), ({"last_seen_ms": 0}, "idle")]
+)
+async def test_an_ended_session_is_told_to_sign_in(
+    family: Family, changes: dict[str, int], reason: str
+) -> None:
+    """As if there were none, with a reason of its own; the cookie is left alone."""
+    async with serving(make_session(**changes)) as gate:  # type: ignore[arg-type]
+        check_denied(await gate.ask(family, SIGNED_IN), 401, reason)
+
+
+async def test_a_body_says_no_more_than_the_head(gate: Gate, family: Family) -> None:
+    """Problem details for scripts, a small page for people, nothing for nginx."""
+    script = await gate.ask(family, Asked(b"/shut/x"))
+    page = await gate.ask(family, Asked(b"/shut/x", more=PAGE))
+    if not family.hands_on:
+        assert script.body == page.body == b""
+        assert script.all("Content-Type") == []
+        return
+    assert script.one("Content-Type") == "application/problem+json"
+    assert json.loads(script.body) == {
+        "type": "about:blank",
+        "title": "Forbidden",
+        "status": 403,
+        "reason": "denied_by_rule",
+    }
+    assert page.one("Content-Type") == "text/html; charset=utf-8"
+    assert b"denied_by_rule" in page.body
+
+
+# --- "we do not know" ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [(), PAGE])
+@pytest.mark.parametrize("kind", ["timeout", "connection", "nonsense"])
+async def test_a_store_fault_is_neither_yes_nor_no(
+    gate: Gate, family: Family, kind: str, more: tuple[tuple[str, bytes], ...]
+) -> None:
+    """In the status that this proxy takes for a denial; no sign-in, no cookie cleared."""
+    gate.store.fault = StoreUnavailable(kind, "secret detail")
+    reply = await gate.ask(family, Asked(cookies=(cookie(),), more=more))
+    check_denied(reply, family.unknown, "store_unavailable")
+    assert reply.all("X-Auth-Login") == reply.all("WWW-Authenticate") == []
+    assert len(reply.all("Retry-After")) == family.hands_on
+    assert b"secret detail" not in reply.head + reply.body
+    assert gate.activity == []
+    assert gate.faults == []
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("bug"), KeyError("x"), TimeoutError(), OSError(28)])
+async def test_a_bug_never_allows(gate: Gate, family: Family, bug: Exception) -> None:
+    """An exception anywhere in a check denies, is reported, and tells the client nothing."""
+    gate.store.fault = bug
+    reply = await gate.ask(family, SIGNED_IN)
+    check_denied(reply, family.unknown, "internal_error")
+    assert gate.faults == [bug]
+    assert gate.last[2].reason is Reason.INTERNAL_ERROR
+
+
+async def test_a_watcher_that_fails_changes_no_answer(family: Family) -> None:
+    """A full disk under the log is no reason to answer 500, which some take for an allow."""
+
+    def broken(*anything: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with serving(make_session()) as gate:
+        gate.listener._observe = broken
+        gate.listener._on_fault = broken
+        assert (await gate.ask(family, SIGNED_IN)).status == 200
+        check_denied(await gate.ask(family, Asked()), 401, "no_session")
+        gate.store.fault = RuntimeError("bug")
+        check_denied(await gate.ask(family, SIGNED_IN), family.unknown, "internal_error")
+
+
+# --- input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [b"/public/x", b"/app/x"])
+async def test_a_missing_input_is_refused(gate: Gate, family: Family, target: bytes) -> None:
+    """Never a default, not even where everything would be public."""
+    for name in family.inputs:
+        asked = Asked(target, cookies=(cookie(),))
+        for extra in ((), ((name, b""),), ((name, b" \t "),)):
+            reply = await gate.ask(family, asked, name, extra)
+            check_denied(reply, 403, "bad_forwarded_request")
+
+
+async def test_a_repeated_input_is_refused(gate: Gate, family: Family) -> None:
+    """Also when both say the same, in any spelling of the name, before or after the other."""
+    names = {name for name, _ in family.headers(Asked())} - (
+        {"Host"} if family is INGRESS else set()
+    )
+    if family.name == "forward_auth":
+        names -= {"Host"}
+    for name in names:
+        value = dict(family.headers(Asked(b"/public/x")))[name]
+        for spelling in (name, name.lower(), name.upper()):
+            for other in (value, b"", b"x"):
+                reply = await gate.ask(family, Asked(b"/public/x"), extra=((spelling, other),))
+                check_denied(reply, 403, "bad_forwarded_request")
+
+
+async def test_a_malformed_input_is_refused(gate: Gate, family: Family) -> None:
+    """Whatever is wrong with it, 403 with a reason, and no fault of ours."""
+    for name, values in family.malformed.items():
+        for value in values:
+            for target in (b"/public/x", b"/app/x"):
+                asked = Asked(target, cookies=(cookie(),))
+                reply = await gate.ask(family, asked, name, ((name, value),))
+                check_head(reply)
+                assert reply.status == 403, (name, value)
+                assert reply.one("X-Auth-Reason") in {
+                    "bad_forwarded_request",
+                    "bad_method",
+                    "bad_host",
+                    "ambiguous_path",
+                }
+    assert gate.faults == []
+
+
+OTHERS = (
+    *(("X-Original-Method", b"GET"), ("X-Original-URI", b"/public/x"), ("X-Real-IP", b"127.0.0.1")),
+    *(("X-Original-URL", b"https://app.example.com/public/x"), ("X-Forwarded-Uri", b"/public/x")),
+    *(("X-Forwarded-Method", b"OPTIONS"), ("X-Forwarded-Host", b"evil"), ("X-Forwarded-For", b"x")),
+    *(("X-Forwarded-Prefix", b"/public"), ("X-Rewrite-URL", b"/public/x"), ("X-Host", b"evil")),
+    *(("Forwarded", b"for=127.0.0.1;host=evil;proto=http"), ("X-HTTP-Method-Override", b"OPTIONS")),
+    *(("X-Forwarded-Port", b"80"), ("X-Forwarded-Server", b"evil"), ("X-Original-Host", b"evil")),
+    *(("X_Original_URI", b"/public/x"), ("X.Original.URI", b"/public/x")),
+    *(("X_Forwarded_Uri", b"/public/x"), ("X.Forwarded.Uri", b"/public/x")),
+    *(("X_Original_URL", b"https://app.example.com/public/x"), ("X_Forwarded_Host", b"evil")),
+    *(("X-Forwarded-User", b"root"), ("Authorization", b"Bearer x"), ("Remote-User", b"root")),
+    *(("X-Envoy-Original-Path", b"/public/x"), ("X-Envoy-External-Address", b"127.0.0.1")),
+    *(("X-Auth-User", b"root"), ("X_Auth_User", b"root")),
+)
+
+
+async def test_other_families_are_not_looked_at(gate: Gate, family: Family) -> None:
+    """What another proxy would have set comes from the client here: it neither opens nor shuts."""
+    own = {name.lower() for name, _ in family.headers(Asked())}
+    extra = tuple(pair for pair in OTHERS if pair[0].lower() not in own)
+    assert len(extra) > 20
+    refused = await gate.ask(family, Asked(), extra=extra)
+    check_denied(refused, 401, "no_session")
+    allowed = await gate.ask(family, SIGNED_IN, extra=extra)
+    assert (allowed.status, allowed.one("X-Auth-User")) == (200, "ada")
+    for name, value in extra:
+        reply = await gate.ask(family, Asked(b"/admin/x"), extra=((name, value),))
+        check_denied(reply, 401, "no_session")
+    request = gate.last[1]
+    assert request is not None
+    assert (request.method, request.host) == ("GET", "app.example.com")
+
+
+async def test_no_other_address_is_believed(gate: Gate, family: Family) -> None:
+    """The client's address is only where this proxy puts it, after what the client put there."""
+    own = {name for name, _ in family.headers(Asked())}
+    claims = [("X-Real-IP", b"198.51.100.1"), ("X-Forwarded-For", b"198.51.100.1")]
+    claims += [("Forwarded", b"for=198.51.100.1"), ("X-Client-IP", b"198.51.100.1")]
+    extra = tuple(claim for claim in claims if claim[0] not in own)
+    assert (await gate.ask(family, SIGNED_IN, extra=extra)).status == 200
+    assert gate.last[1] is not None
+    assert gate.last[1].address == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("hops", "address"),
+    [
+        ("198.51.100.1, 192.0.2.7", "192.0.2.7"),
+        ("198.51.100.1,192.0.2.7 ,\t127.0.0.1", "192.0.2.7"),
+        ("rubbish, fe80::1%x, 192.0.2.7, ::ffff:127.0.0.1", "192.0.2.7"),
+        ("127.0.0.1, 127.0.0.2", "127.0.0.1"),
+        ("198.51.100.1, " * 3000 + "192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+    ],
+)
+@pytest.mark.parametrize("listing", [FORWARD_AUTH, EXT_AUTHZ], ids=lambda each: each.name)
+async def test_the_last_hop_that_is_not_ours_is_the_client(
+    gate: Gate, listing: Family, hops: str, address: str
+) -> None:
+    """What stands before it is the client's own text, however much there is."""
+    asked = Asked(address=hops, cookies=(cookie(),))
+    assert (await gate.ask(listing, asked)).status == 200
+    assert gate.last[1] is not None
+    assert gate.last[1].address == address
+
+
+async def test_envoy_may_leave_the_address_out(gate: Gate) -> None:
+    """Its `allowed_headers` decide; then nothing is known, and nothing is guessed."""
+    assert (await gate.ask(EXT_AUTHZ, SIGNED_IN, "X-Forwarded-For")).status == 200
+    assert gate.last[1] is not None
+    assert gate.last[1].address == ""
+
+
+QUERIES = [
+    b"?allowed_groups=x",
+    b"?rd=https://evil",
+    b"?/public/x",
+    b"?uri=/public/x",
+    b"?",
+    b"?x#y",
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_a_query_on_the_endpoint_sets_nothing(
+    gate: Gate, family: Family, query: bytes
+) -> None:
+    """Caddy appends the client's query to our address: no option is read from there."""
+    if family is EXT_AUTHZ:
+        asked = Asked(b"/app/x" + query, more=PAGE)
+        raw = family.request(asked)
+        status = 302
+    else:
+        asked = Asked(b"/app/x")
+        endpoint = family.line(asked).split(b" ")[1]
+        raw = family.request(asked).replace(endpoint, endpoint + query, 1)
+        status = 401
+    check_denied(await gate.send(raw), status, "no_session")
+    signed_in = raw.replace(b"\r\n\r\n", b"\r\nCookie: " + cookie() + b"\r\n\r\n")
+    assert (await gate.send(signed_in)).status == 200
+
+
+# --- who may ask -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trusted", [(), ("192.0.2.0/24",), ("::1/128",), ("127.0.0.2/32",)])
+async def test_an_untrusted_peer_gets_nothing(family: Family, trusted: tuple[str, ...]) -> None:
+    """Not even what is public, and whatever addresses the headers claim."""
+    claims = (("X-Forwarded-For", b"192.0.2.7"), ("X-Real-IP", b"192.0.2.7"))
+    async with serving(make_session(), trusted=trusted) as gate:
+        for target in (b"/public/x", b"/app/x"):
+            asked = Asked(target, cookies=(cookie(),), more=PAGE + claims)
+            check_denied(await gate.ask(family, asked), 403, "untrusted_peer")
+        assert gate.store.asked == []
+        assert gate.last[1] is None
+
+
+async def test_the_unix_socket_is_trusted(
+    family: Family, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whoever may open it may ask, however short the list of addresses is."""
+    folder = tmp_path_factory.mktemp("s")
+    async with serving(make_session(), folder=folder, trusted=()) as gate:
+        assert (await gate.send(family.request(SIGNED_IN), unix=True)).status == 200
+        assert (await gate.send(family.request(SIGNED_IN))).status == 403
+
+
+PATHS = [b"/", b"/check", b"/check/", b"/check/auth_request/", b"/check/auth_request/x",
+         b"/healthz",
+         b"/check/ingress/", b"/check/forward_auth/../auth_request", b"/check/ext_authz", b"*",
+         b"/check/ext_authzx/public/x", b"/check/ext_authz?/public/x", b"//check/auth_request",
+         b"/CHECK/auth_request", b"/check%2fauth_request", b"/check/auth_request%20", b"/metrics",
+         b"/check/auth_request;x", b"/check/auth_request#x", b"/oauth2/auth", b"/public/x",
+         b"/api/authz/auth-request", b"/v1/sessions", b"http://x/check/auth_request",
+         b"http://x/check/ext_authz/public/x", b"//x/check/ext_authz/public/x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_anything_else_is_404(path: bytes) -> None:
+    """Whatever the policy says and whatever headers come with it: here all is public."""
+    async with serving(make_session(), rules=[RuleSpec(Access.PUBLIC)]) as gate:
+        for family in FAMILIES:
+            raw = family.request(SIGNED_IN)
+            line, rest = raw.split(b"\r\n", 1)
+            method = b"OPTIONS" if path == b"*" else b"GET"
+            reply = await gate.send(method + b" " + path + b" HTTP/1.1\r\n" + rest)
+            assert reply.status == 404, (path, line)
+            check_head(reply)
+            assert not reply.names & set(HEADERS)
+        assert gate.observed == []
+
+
+# --- draining --------------------------------------------------------------------------------
+
+
+async def test_a_leaving_replica_closes_after_its_answer(gate: Gate, family: Family) -> None:
+    """The connection stays until then; with the answer goes `Connection: close`."""
+    connection = await gate.connect()
+    first = await connection.ask(family.request(SIGNED_IN))
+    gate.listener.drain()
+    last = await connection.ask(family.request(SIGNED_IN))
+    assert (first.status, first.all("Connection")) == (200, [])
+    assert (last.status, last.one("Connection")) == (200, "close")
+    assert await connection.ended()
+    await connection.close()
+
+
+async def test_the_store_is_asked_once_for_each_check(gate: Gate, family: Family) -> None:
+    """HAProxy asks four times: the answers are the same, and nothing is kept between them."""
+    connection = await gate.connect()
+    replies = [await connection.ask(family.request(SIGNED_IN)) for _ in range(4)]
+    assert [reply.head for reply in replies] == [replies[0].head] * 4
+    gate.store.sessions.clear()
+    assert (await connection.ask(family.request(SIGNED_IN))).status == 401
+    assert len(gate.store.asked) == 5
+    await connection.close()
+
+
+def test_the_store_of_these_tests_keeps_its_contract() -> None:
+    """It knows exactly the sessions that it was given."""
+    assert list(FakeStore(make_session()).sessions.values()) == [make_session()]
