@@ -210,10 +210,11 @@ async def fake_world(**options: Any) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def real_world(url: str, **options: Any) -> AsyncIterator[World]:
+async def real_world(url: str, *, empty: bool = True, **options: Any) -> AsyncIterator[World]:
     """A store over a real server, which is emptied first."""
     clients: list[Any] = [connect(url), connect(url)]
-    await clients[1].flushall()
+    if empty:
+        await clients[1].flushall()
     async with _world(clients, options) as world:
         yield world
 
