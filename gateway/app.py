@@ -41,7 +41,6 @@ class App:
         self._settings = settings
         self._metrics = Metrics()
         self._store = self._build_store(redis_url)
-        self._opened = False
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._touches = Touches(self._store, settings.session.lifetime.touch_interval_ms)
@@ -63,7 +62,8 @@ class App:
             log.info("listening", check=self._settings.check.listen,
                      admin=self._settings.admin.listen)  # fmt: skip
             await self._stopping.wait()
-            await self._drain(server, listeners)
+            if self._failure is None:
+                await self._drain(server, listeners)
         log.info("stopped")
         if self._failure is not None:
             raise self._failure
@@ -136,8 +136,6 @@ class App:
         """Return if checks can be answered. A replica that is leaving is not ready."""
         if self._stopping.is_set():
             raise StoreUnavailable("stopping")
-        if not self._opened:
-            raise StoreUnavailable("not_opened")
         await self._store.ping()
 
     async def _background(
@@ -160,29 +158,31 @@ class App:
 
     async def _keep_open(self) -> None:
         """Open the store as soon as Redis is there; then sweep it and watch it for the metrics."""
-        while not self._opened:
-            await self._try_open()
-            if not self._opened:
-                await asyncio.sleep(_RETRY_OPEN_S)
+        opened = False
+        while not opened:
+            opened = await self._try_open()
+            await asyncio.sleep(0 if opened else _RETRY_OPEN_S)
         while True:
-            try:
-                for why in await self._store.sweep():
-                    self._metrics.ended[why] += 1
-                self._metrics.events_dropped = await self._store.dropped_events()
-                self._metrics.outbox_length = await self._store.outbox_length()
-                self._metrics.ready = True
-            except StoreUnavailable as error:
-                self._metrics.ready = False
-                log.warning("redis_unavailable", kind=error.kind)
+            await self._sweep_and_measure()
             await asyncio.sleep(_POLL_S)
 
-    async def _try_open(self) -> None:
+    async def _sweep_and_measure(self) -> None:
+        try:
+            for why in await self._store.sweep():
+                self._metrics.ended[why] += 1
+            self._metrics.events_dropped = await self._store.dropped_events()
+            self._metrics.outbox_length = await self._store.outbox_length()
+            self._metrics.ready = True
+        except StoreUnavailable as error:
+            self._metrics.ready = False
+            log.warning("redis_unavailable", kind=error.kind)
+
+    async def _try_open(self) -> bool:
         try:
             facts = await self._store.open()
         except StoreUnavailable as error:
             log.error("redis_unavailable", kind=error.kind, what="checks are denied; trying again")
-            return
-        self._opened = True
+            return False
         log.info("redis_ready", version=facts.version)
         if facts.eviction_policy not in ("noeviction", "unknown"):
             log.warning(
@@ -190,6 +190,7 @@ class App:
                 policy=facts.eviction_policy,
                 what="sessions may be evicted early; set maxmemory-policy noeviction",
             )
+        return True
 
     async def _serve_admin(self, stack: contextlib.AsyncExitStack) -> None:
         admin = self._settings.admin

@@ -24,11 +24,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "child",
             "credentials",
             "devices",
-            "http_call",
             "identity",
             "lifetime",
             "policy",
-            "sockets",
             "target",
         }
     ),

@@ -197,7 +197,7 @@ class Geo(_Section):
 class Events(_Section):
     """The outbox in Redis."""
 
-    outbox_limit: Annotated[int, Field(ge=100, le=10_000_000)] = 100_000
+    outbox_limit: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
 
 
 class PolicyRule(_Section):

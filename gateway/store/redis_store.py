@@ -26,7 +26,7 @@ from .values import mget
 BATCH = 1000  # a script over more members would block Redis (80 ms for 50,000)
 MAX_CONNECTIONS = 32
 _SOCKET_TIMEOUT_S = 0.2  # redis-py's own defaults let a hung Redis hold a call for 59 s
-_ATTEMPTS = 5  # of a change that another change overtook
+_ATTEMPTS = 20  # of a change that another change overtook
 
 
 def connect(url: str, *, username: str | None = None, password: str | None = None) -> Redis:
@@ -68,7 +68,7 @@ class RedisStore:
         *,
         prefix: str = "gw:",
         partitions: int = 16,
-        outbox_limit: int = 100_000,
+        outbox_limit: int = 10_000,
         count_error: Callable[[str], None] = ignore,
         on_lost_event: Callable[[int], None] = ignore,
     ) -> None:
@@ -79,7 +79,7 @@ class RedisStore:
         self._count_error = count_error
         self._on_lost_event = on_lost_event
         self._reader = Reader(client, self._keys, count_error)
-        self._scripts: dict[str, AsyncScript] = scripts.register(client, knows_flags=False)
+        self._scripts: dict[str, AsyncScript] = {}  # until it is open
 
     async def open(self) -> ServerFacts:
         """Learn what the server can do and check that it was set up with the same partitions.
@@ -88,16 +88,16 @@ class RedisStore:
         """
         with as_unavailable(self._count_error):
             await self._client.ping()
-            self._scripts = scripts.register(
-                self._client, knows_flags=await self._knows_script_flags()
-            )
+            knows_flags = await self._knows_script_flags()
             fixed = await self._fixed_partitions()
         if fixed != self._partitions:
             raise ConfigurationError(
                 f"redis.partitions is {self._partitions}, but this Redis was set up with {fixed}; "
                 f"set redis.partitions = {fixed}, or use another redis.prefix"
             )
-        return await self._facts()
+        facts = await self._facts()
+        self._scripts = scripts.register(self._client, knows_flags=knows_flags)
+        return facts
 
     async def close(self) -> None:
         await self._reader.close()
@@ -105,9 +105,11 @@ class RedisStore:
 
     async def ping(self) -> None:
         with as_unavailable(self._count_error):
+            self._require_open()
             await self._client.ping()
 
     async def read(self, key: SessionKey) -> Reading:
+        self._require_open()
         return await self._reader.read(key)
 
     async def create(
@@ -144,6 +146,7 @@ class RedisStore:
 
     async def touch(self, session: Session, interval_ms: int) -> bool:
         with as_unavailable(self._count_error):
+            self._require_open()
             written = await self._scripts["touch"](
                 keys=self._script_keys(session.key.partition),
                 args=[*self._common(session.key.partition, Actor("")), session.key.digest,
@@ -202,6 +205,7 @@ class RedisStore:
     async def sessions_of(self, user: str) -> tuple[Session, ...]:
         partition = partition_of_user(user, self._partitions)
         with as_unavailable(self._count_error):
+            self._require_open()
             digests: list[Any] = await self._client.zrange(self._keys.index(partition, user), 0, -1)
             found: list[Session] = []
             for start in range(0, len(digests), BATCH):
@@ -269,12 +273,18 @@ class RedisStore:
 
     async def _run(self, script: str, partition: str, actor: Actor, *args: Any) -> list[Any]:
         """Run a script; report events that could not be written; return the rest of its reply."""
+        self._require_open()
         reply = await self._scripts[script](
             keys=self._script_keys(partition), args=[*self._common(partition, actor), *args]
         )
         if reply[0]:
             self._on_lost_event(int(reply[0]))
         return list(reply[1:])
+
+    def _require_open(self) -> None:
+        """With another number of partitions than the cluster's, sessions would be missed."""
+        if not self._scripts:
+            raise StoreUnavailable("not_opened")
 
     def _script_keys(self, partition: str) -> list[str]:
         keys = self._keys
@@ -290,6 +300,7 @@ class RedisStore:
 
     async def _raw(self, key: SessionKey) -> tuple[bytes | None, Session | None]:
         with as_unavailable(self._count_error):
+            self._require_open()
             names = [self._keys.record(key), self._keys.activity(key)]
             record, activity = await mget(self._client, names)
             session = records.parse(key, record, activity)
