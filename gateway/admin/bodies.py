@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -16,13 +17,13 @@ from pydantic import (
     StrictStr,
     ValidationError,
 )
-from pydantic.networks import IPvAnyAddress
+from pydantic.config import JsonDict
 
 from ..errors import Problem
 from ..identity import problem_of
 from ..lifetime import parse_duration_ms
 from ..model import Client, Login
-from ..sessions import MAX_PAGE
+from ..sessions import CURSOR, MAX_PAGE
 from .problems import Refused, unprocessable
 
 MAX_METADATA = 4096
@@ -30,7 +31,13 @@ MAX_DEPTH = 16
 MAX_GRACE_MS = 60_000
 
 # What identity.problem_of accepts, as the OpenAPI document says it.
-_CLEAN = r"^(|[^\x00-\x20\x7f]|[^\x00-\x20\x7f][^\x00-\x1f\x7f]*[^\x00-\x20\x7f])$"
+_EDGE = r"[^\s\x00-\x20\x7f\x85]"
+_CLEAN = rf"^({_EDGE}([^\x00-\x1f\x7f]*{_EDGE})?)?$"
+_NAME = rf"^(?!\.\.?$){_EDGE}([^\x00-\x1f\x7f]*{_EDGE})?$"  # `check_identity`: no "." or ".."
+_DEVICE_ID = r"^(?!\.\.?$)[A-Za-z0-9._:-]{0,128}$"
+_ROLE = rf"^(?!.*,){_EDGE}([^\x00-\x1f\x7f]*{_EDGE})?$"
+_SESSION_ID = r"^([0-9a-f]{34})?$"
+_ADDRESS: JsonDict = {"anyOf": [{"const": ""}, {"format": "ipv4"}, {"format": "ipv6"}]}
 
 
 def _clean(text: str) -> str:
@@ -47,7 +54,9 @@ def _one_role(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    return str(IPvAnyAddress(text)) if text else text  # type: ignore[operator]
+    if "%" in text:  # a zone may hold anything, and means nothing on another machine
+        raise ValueError("must be an address without a zone")
+    return str(ipaddress.ip_address(text)) if text else text
 
 
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -75,11 +84,11 @@ def _grace(text: str) -> str:
     return text
 
 
-def _text(most: int, least: int = 0) -> Any:
+def _text(most: int, least: int = 0, pattern: str = _CLEAN) -> Any:
     return Annotated[
         StrictStr,
         AfterValidator(_clean),
-        Field(min_length=least, max_length=most, json_schema_extra={"pattern": _CLEAN}),
+        Field(min_length=least, max_length=most, json_schema_extra={"pattern": pattern}),
     ]
 
 
@@ -91,7 +100,7 @@ Role = Annotated[
     Field(
         min_length=1,
         max_length=64,
-        json_schema_extra={"pattern": r"^[^\x00-\x20\x7f,]([^\x00-\x1f\x7f,]*[^\x00-\x20\x7f,])?$"},
+        json_schema_extra={"pattern": _ROLE},
     ),
 ]
 Roles = Annotated[list[Role], Field(max_length=64)]
@@ -105,17 +114,18 @@ class _Body(BaseModel):
 class CreateSession(_Body):
     """A sign-in that the application vouches for."""
 
-    user: _text(256, 1)  # type: ignore[valid-type]
+    user: _text(256, 1, _NAME)  # type: ignore[valid-type]
     email: _text(320) = ""  # type: ignore[valid-type]
     name: ShortText = ""  # type: ignore[valid-type]
     roles: Roles = []
-    ip: Annotated[
-        StrictStr, AfterValidator(_address), Field(json_schema_extra={"format": "ipv4"})
-    ] = ""
+    ip: Annotated[StrictStr, AfterValidator(_address), Field(json_schema_extra=_ADDRESS)] = ""
     user_agent: Annotated[StrictStr, Field(max_length=1024)] = ""
     country: Annotated[StrictStr, Field(pattern=r"^([A-Z]{2})?$")] = ""
     city: Annotated[StrictStr, Field(max_length=128)] = ""
-    device_id: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9._:-]{0,128}$")] = ""
+    device_id: Annotated[
+        StrictStr,
+        Field(pattern=r"^[A-Za-z0-9._:-]{0,128}$", json_schema_extra={"pattern": _DEVICE_ID}),
+    ] = ""
     metadata: Metadata = {}
     remember: StrictBool = False
 
@@ -167,7 +177,7 @@ class ListQuery(_Body):
     """One page of a list."""
 
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
-    cursor: Annotated[str, Field(max_length=128)] = ""
+    cursor: Annotated[str, Field(pattern=CURSOR)] = ""
 
 
 class EndQuery(_Body):
@@ -179,7 +189,7 @@ class EndQuery(_Body):
 class EndAllQuery(EndQuery):
     """Which session to keep: the one in which a password was just changed."""
 
-    except_: Annotated[str, Field(alias="except", max_length=64)] = ""
+    except_: Annotated[str, Field(alias="except", pattern=_SESSION_ID)] = ""
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -128,7 +128,7 @@ async def running(wanted: Settings, redis_url: str, *, opened: bool = True) -> A
     app = App(wanted, redis_url)
     if opened:
         await app._try_open()
-        assert app._opened
+        await app._ready()
     application = build(app._sessions, app._admin_options())
     async with TestClient(TestServer(application)) as client:
         yield Admin(app, client)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from typing import Any
 from urllib.parse import quote
 
@@ -265,9 +264,8 @@ async def test_pages_stay_true_when_a_session_ends(admin: Admin, which: int) -> 
 
 @pytest.mark.parametrize(
     "cursor",
-    ["x", "!!!!", "%C3%A4", base64.urlsafe_b64encode(b"x.y").decode(), "a" * 129,
-     base64.urlsafe_b64encode(b"17").decode().rstrip("="), "%00",
-     base64.urlsafe_b64encode("١٢.x".encode()).decode().rstrip("=")],
+    ["x", "!!!!", "%C3%A4", "17", "17.", ".", "17.x", "%D9%A1." + NOBODY, "-1." + NOBODY,
+     "9" * 17 + "." + NOBODY, "17." + NOBODY + "%0A", "%00"],
 )  # fmt: skip
 async def test_a_cursor_that_was_never_given_is_refused(admin: Admin, cursor: str) -> None:
     """A cursor that no page ended with is 422."""
