@@ -488,6 +488,18 @@ async def test_the_last_hop_that_is_not_ours_is_the_client(
     assert gate.last[1].address == address
 
 
+async def test_only_our_own_prefix_is_cut_off(gate: Gate) -> None:
+    """A client's path that holds the prefix again is judged with it: it is the client's."""
+    target = b"/check/ext_authz/public/check/ext_authz/x"
+    check_denied(await gate.ask(EXT_AUTHZ, Asked(target)), 403, "no_rule")
+    target = b"/public/check/ext_authz/../x"
+    check_denied(await gate.ask(EXT_AUTHZ, Asked(target)), 403, "ambiguous_path")
+    target = b"/app/check/ext_authz"
+    assert (await gate.ask(EXT_AUTHZ, Asked(target, cookies=(cookie(),)))).status == 200
+    assert gate.last[1] is not None
+    assert gate.last[1].target == target.decode()
+
+
 async def test_envoy_may_leave_the_address_out(gate: Gate) -> None:
     """Its `allowed_headers` decide; then nothing is known, and nothing is guessed."""
     assert (await gate.ask(EXT_AUTHZ, SIGNED_IN, "X-Forwarded-For")).status == 200
