@@ -36,15 +36,13 @@ class Touches:
             await self._work.wait()
             self._work.clear()
             waiting, self._waiting = self._waiting, {}
-            for session in waiting.values():
-                await self._write(session)
-
-    async def _write(self, session: Session) -> None:
-        """A lost touch ends a session early, never late; the next check tries again."""
-        try:
-            await self._store.touch(session, self._interval(session))
-        except StoreUnavailable:
-            return
+            try:
+                for session in waiting.values():
+                    await self._store.touch(session, self._interval(session))
+            except StoreUnavailable:
+                # The rest is let go: written after a long outage it would count as activity then.
+                # A lost touch ends a session early, never late; the next check tries again.
+                continue
 
     def _interval(self, session: Session) -> int:
         return max(1, min(self._interval_ms, session.idle_ms // 20))
