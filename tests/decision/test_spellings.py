@@ -381,3 +381,9 @@ def test_refusal_for_spelling_comes_before_the_rules() -> None:
     authorizer = make_authorizer([RuleSpec(OPEN)], FakeStore())
     for target in ("/a/../b", "/a\\b", "/%2e%2e/", "/%ff", "/a#b", "/%zz", "x", ""):
         assert at_once(authorizer.check(make_request(target))).reason is Reason.AMBIGUOUS_PATH
+
+
+def test_three_layers_of_escapes_are_read_and_a_fourth_is_refused() -> None:
+    """No honest client escapes so often; each layer more would cost readings."""
+    assert set(readings("/%252561") or ()) == {"/%252561", "/%2561", "/%61", "/a"}
+    assert readings("/%25252561") is None
