@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 import click
 import orjson
+from structlog import get_logger
 
 from . import __version__
 from .admin.tokens import digest_of, new_admin_token
@@ -19,6 +21,8 @@ from .errors import ConfigurationError
 from .http_call import Answered, call
 from .policy import Policy, Rule, is_public
 from .target import METHODS, normal_host, readings
+
+_NOT_OURS = "this is not the admin API of a Session Gateway"
 
 config_option = click.option(
     "--config", "path", type=click.Path(dir_okay=False), help="The TOML file.", envvar="GW_CONFIG"
@@ -53,7 +57,7 @@ def serve(path: str | None) -> None:
         sys.exit(2)
     configure_logs(loaded.settings.log.level)
     for warning in loaded.warnings:
-        click.echo(f"gateway: warning: {warning}", err=True)
+        get_logger("gateway").warning("configuration", place=warning.place, what=warning.message)
     run(loaded.settings)
 
 
@@ -145,6 +149,8 @@ def _outcome(rules: tuple[Rule, ...] | Reason, roles: tuple[str, ...] | None) ->
 @click.option("--name", default="app", help="How events name whoever uses it.")
 def token(name: str) -> None:
     """Make an admin token and the line for the configuration."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        raise click.BadParameter("letters, digits, dot, _ and - only", param_hint="--name")
     secret = new_admin_token()
     scopes = '["sessions:read", "sessions:write"]'
     click.echo(f"token, shown once: {secret}")
@@ -217,7 +223,10 @@ def _api(method: str, path: str) -> dict[str, Any]:
     if answered.status != HTTPStatus.OK:
         click.echo(f"gateway: {answered.status}: {_detail(answered)}", err=True)
         sys.exit(1)
-    value: dict[str, Any] = orjson.loads(answered.body)
+    try:
+        value: dict[str, Any] = orjson.loads(answered.body)
+    except ValueError:
+        raise ConfigurationError(f"GW_ADMIN_URL: {_NOT_OURS}") from None
     return value
 
 
@@ -227,7 +236,7 @@ def _detail(answered: Answered) -> str:
         more = [f"{each['place']} {each['message']}" for each in problem.get("problems", ())]
         return "; ".join([str(problem["detail"]), *more])
     except (ValueError, KeyError, TypeError):
-        return "this is not the admin API of a Session Gateway"
+        return _NOT_OURS
 
 
 def _loaded(path: str | None) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import logging
 import sys
 from collections import defaultdict
@@ -11,6 +12,8 @@ from typing import Any
 
 import orjson
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -162,7 +165,26 @@ def configure_logs(level: str) -> None:
     )
     for handler in logging.getLogger().handlers:
         handler.setFormatter(formatter)
+        handler.addFilter(_WithoutQuotes())
+
+
+class _WithoutQuotes(logging.Filter):
+    """Takes out of aiohttp's complaints about a broken request what they quote of it.
+
+    That may be a cookie, or an admin token; and the trace shows nothing but aiohttp.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError | RequestPayloadError):
+            record.exc_info = record.exc_text = None
+            record.msg, record.args = f"bad_request: {type(error).__name__}", ()
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
 
 
 def _dumps(event: object, **_: object) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:  # bytes of a request that are no UTF-8, here as lone surrogates
+        return json.dumps(event, default=str)

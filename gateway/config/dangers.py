@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 
 from ..errors import Problem
 from ..lifetime import beyond
 from ..policy import problems_of
 from .settings import Admin, Check, Cookie, Policy, Session, Settings
+
+# What a script makes of a variable that is not set.
+_DIGEST_OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
 
 def dangers_of(settings: Settings) -> list[Problem]:
@@ -35,7 +39,8 @@ def _lifetime_dangers(session: Session) -> list[Problem]:
 
 def _cookie_dangers(cookie: Cookie) -> list[Problem]:
     found = []
-    prefixed = cookie.full_name.startswith(("__Host-", "__Secure-"))
+    # Browsers compare the prefix without regard to case (RFC 6265bis section 5.7).
+    prefixed = cookie.full_name.lower().startswith(("__host-", "__secure-"))
     if prefixed and not cookie.secure:
         found.append(
             Problem(
@@ -53,6 +58,11 @@ def _admin_dangers(admin: Admin) -> list[Problem]:
     found = []
     if bool(admin.tls_cert) != bool(admin.tls_key):
         found.append(Problem("admin.tls_cert", "needs admin.tls_key, and the other way round"))
+    found += [
+        Problem(f"admin.tokens[{number}].sha256", "is the digest of an empty token; make a new one")
+        for number, token in enumerate(admin.tokens, 1)
+        if token.sha256 == _DIGEST_OF_NOTHING
+    ]
     if not admin.tokens:
         found.append(
             Problem("admin.tokens", "is empty; make one with `gateway token` and add its line")

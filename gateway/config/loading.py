@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import EnvSettingsSource
+from pydantic_settings import EnvSettingsSource, SettingsError
 
 from ..errors import ConfigurationError, Problem
 from .dangers import dangers_of, warnings_of
@@ -22,6 +22,7 @@ from .settings import ENV_PREFIX, Settings
 # Settings of the commands, not of the service.
 _ENV_OF_COMMANDS = frozenset({"GW_ADMIN_URL", "GW_ADMIN_TOKEN", "GW_CONFIG"})
 _FILE_SUFFIX = "_file"
+_UNKNOWN = "no such setting; remove it or check its spelling"
 SECRETS = frozenset({("redis", "url"), ("redis", "password"), ("postgres", "dsn")})
 
 
@@ -42,8 +43,9 @@ def load(path: str | None, env: Mapping[str, str] | None = None) -> Loaded:
     values = _read_toml(path) if path else {}
     environment = dict(os.environ if env is None else env)
     problems = _unknown_variables(environment)
-    values = _merge(values, _from_environment(environment))
-    problems += _read_secret_files(values)
+    overrides, unreadable = _from_environment(environment)
+    values = _merge(values, overrides)
+    problems += [*unreadable, *_read_secret_files(values)]
     settings, found = _validate(values)
     problems += found
     warnings: list[Problem] = []
@@ -63,16 +65,24 @@ def _read_toml(path: str) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is not valid TOML: nested too deeply") from None
 
 
-def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    source = EnvSettingsSource(Settings, case_sensitive=False)
-    source.env_vars = {
-        name.lower(): value
-        for name, value in env.items()
-        if name.startswith(ENV_PREFIX) and name not in _ENV_OF_COMMANDS
-    }
-    return source()
+def _from_environment(env: Mapping[str, str]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the overrides; one by one, because one that is not JSON would hide the others."""
+    found: dict[str, Any] = {}
+    problems = []
+    for name in sorted(env):
+        if not name.startswith(ENV_PREFIX) or name in _ENV_OF_COMMANDS:
+            continue
+        source = EnvSettingsSource(Settings, case_sensitive=False)
+        source.env_vars = {name.lower(): env[name]}
+        try:
+            found = _merge(found, source())
+        except SettingsError:
+            problems.append(Problem(name, 'is not JSON; write a list as ["a", "b"]'))
+    return found, problems
 
 
 def _unknown_variables(env: Mapping[str, str]) -> list[Problem]:
@@ -111,14 +121,26 @@ def _read_secret_files(values: dict[str, Any]) -> list[Problem]:
             problems.append(Problem(place, f"{section}.{key} is set too; keep one of them"))
         try:
             table[key] = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, TypeError, UnicodeDecodeError) as error:
+        except (OSError, TypeError, ValueError) as error:
+            # Not the value itself: it may be the secret, put in the wrong place.
             why = getattr(error, "strerror", None) or "not a path to a text file"
-            problems.append(Problem(place, f"{path} cannot be read: {why}"))
+            problems.append(Problem(place, f"the file cannot be read: {why}"))
+        else:
+            if not table[key]:
+                problems.append(Problem(place, "the file is empty; write the secret into it"))
     return problems
 
 
 def _validate(values: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:
     """Validate; where values are wrong, look at the rest without them, to report all at once."""
+    # pydantic-settings takes these for options of its own.
+    hidden = [name for name in values if name.startswith("_")]
+    values = {name: value for name, value in values.items() if name not in hidden}
+    settings, problems = _validate_known(values)
+    return settings, [*(Problem(name, _UNKNOWN) for name in hidden), *problems]
+
+
+def _validate_known(values: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:
     try:
         return Settings(**values), []
     except ValidationError as error:
@@ -141,7 +163,7 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 def _message(error: Any) -> str:
     if error["type"] == "extra_forbidden":
-        return "no such setting; remove it or check its spelling"
+        return _UNKNOWN
     if error["type"] == "missing":
         return "is missing; add it"
     return str(error["msg"]).removeprefix("Value error, ")

@@ -20,12 +20,19 @@ from ..lifetime import PRESETS, Lifetime, parse_duration_ms
 from ..policy import Access, RuleSpec
 
 ENV_PREFIX = "GW_"
+_LONGEST_MS = 3650 * 86_400_000  # beyond, Redis' own limits and the calendar's would come
 
 
 def _duration(value: object) -> int:
     if not isinstance(value, str):
         raise ValueError("write a duration as text, for example 500ms, 15m, 4h or 30d")
     return parse_duration_ms(value)
+
+
+def _session_time(time_ms: int) -> int:
+    if not 1000 <= time_ms <= _LONGEST_MS:
+        raise ValueError("must be between 1s and 3650d")
+    return time_ms
 
 
 def _cookie_name(name: str) -> str:
@@ -66,6 +73,7 @@ def _listen_address(address: str) -> str:
 
 
 Duration = Annotated[int, BeforeValidator(_duration)]
+SessionTime = Annotated[Duration, AfterValidator(_session_time)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 
 
@@ -153,8 +161,8 @@ class Cookie(_Section):
 class Session(_Section):
     """How long sessions live and how many a user may have."""
 
-    idle: Annotated[Duration, Field(ge=1000)] = 4 * 3_600_000
-    absolute: Annotated[Duration, Field(ge=1000)] = 30 * 86_400_000
+    idle: SessionTime = 4 * 3_600_000
+    absolute: SessionTime = 30 * 86_400_000
     preset: Literal["", "aal1", "aal2", "aal3", "pci"] = ""
     max_per_user: Annotated[int, Field(ge=0, le=1000)] = 5
     on_limit: Literal["evict", "deny"] = "evict"

@@ -1,0 +1,345 @@
+"""Reading the configuration: every problem at once, each with its place and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Loaded, load
+from gateway.errors import ConfigurationError
+
+DIGEST = "a" * 64
+GOOD = f"""
+[admin]
+tokens = [{{ name = "app", sha256 = "{DIGEST}", scopes = ["sessions:read"] }}]
+[[policy.rules]]
+path = "/**"
+access = "session"
+"""
+SECRET = "hunter2-redis"
+
+
+def places(found: Loaded) -> list[str]:
+    return sorted(problem.place for problem in found.problems)
+
+
+def read(tmp_path: Path, text: str, **env: str) -> Loaded:
+    """Load a text with these overrides."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    return load(str(path), env)
+
+
+TEN_FAULTS = f"""
+[check]
+listen = ["nowhere"]
+trusted_proxies = ["10.0.0.1/8"]
+[pages]
+login_url = "/login"
+[admin]
+tokens = [{{ name = "a b", sha256 = "{DIGEST}", scopes = ["all"] }}]
+[redis]
+url = "http://user:{SECRET}@redis"
+partitions = 17
+[session]
+idle = 900
+max_per_users = 5
+[session.cookie]
+secure = false
+[sesion]
+idle = "1h"
+[[policy.rules]]
+path = "/a"
+access = "session"
+[[policy.rules]]
+path = "no-slash"
+access = "session"
+"""
+
+
+def test_ten_faults_are_ten_problems(tmp_path: Path) -> None:
+    """Each of the faults is reported in one go, with its place and what to do about it."""
+    found = read(tmp_path, TEN_FAULTS)
+    assert found.settings is None
+    assert places(found) == [
+        "admin.tokens[1].name",
+        "admin.tokens[1].scopes[1]",
+        "check.listen[1]",
+        "check.trusted_proxies[1]",
+        "pages.login_url",
+        "policy.rules[2].path",
+        "redis.partitions",
+        "redis.url",
+        "sesion",
+        "session.cookie.secure",
+        "session.idle",
+        "session.max_per_users",
+    ]
+    assert all(len(problem.message) > 10 for problem in found.problems)
+
+
+@pytest.mark.parametrize("text", [GOOD, GOOD + "[redis]\n", GOOD + '[session]\npreset = "aal2"\n'])
+def test_a_good_file_has_no_problems(tmp_path: Path, text: str) -> None:
+    """A sensible file loads without a problem or a warning."""
+    found = read(tmp_path, text)
+    assert (found.problems, found.warnings) == ((), ())
+
+
+def test_every_setting_has_a_default_that_loads(tmp_path: Path) -> None:
+    """What is not set has a safe default; only the tokens must be given."""
+    found = read(tmp_path, GOOD)
+    assert found.settings is not None
+    for name in type(found.settings).model_fields:
+        section = getattr(found.settings, name)
+        assert type(section)() == section or name in ("admin", "policy"), name
+    assert found.settings.session.cookie.full_name == "__Host-sid"
+    assert (found.settings.session.idle, found.settings.session.absolute) == (
+        4 * 3_600_000,
+        30 * 86_400_000,
+    )
+
+
+def test_no_file_is_the_environment_alone() -> None:
+    """Without a file the environment is the whole configuration."""
+    token = f'[{{"name": "app", "sha256": "{DIGEST}", "scopes": []}}]'
+    found = load(None, {"GW_ADMIN__TOKENS": token, "GW_SESSION__IDLE": "5m"})
+    assert found.problems == ()
+    assert found.settings is not None
+    assert found.settings.session.idle == 300_000
+    assert [problem.place for problem in load(None, {}).problems] == ["admin.tokens"]
+
+
+# --- the environment ---------------------------------------------------------------------------
+
+
+def test_variables_override_the_file(tmp_path: Path) -> None:
+    """A variable wins over the file, at every depth, and leaves its neighbours alone."""
+    text = GOOD + '[session]\nidle = "1h"\nabsolute = "2h"\n[session.cookie]\nname = "a"\n'
+    found = read(
+        tmp_path, text, GW_SESSION__IDLE="15m", GW_SESSION__COOKIE__SAME_SITE="strict",
+        GW_CHECK__LISTEN='["127.0.0.1:1", "unix:/x.sock"]', GW_CHECK__RAW_UTF8="true",
+        GW_REDIS__PARTITIONS="4",
+    )  # fmt: skip
+    assert found.problems == ()
+    settings = found.settings
+    assert settings is not None
+    assert (settings.session.idle, settings.session.absolute) == (900_000, 7_200_000)
+    assert (settings.session.cookie.name, settings.session.cookie.same_site) == ("a", "strict")
+    assert settings.check.listen == ("127.0.0.1:1", "unix:/x.sock")
+    assert (settings.check.raw_utf8, settings.redis.partitions) == (True, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        ("GW_SESION__IDLE", "1h", "GW_SESION__IDLE"),
+        ("GW_SESSION_IDLE", "1h", "GW_SESSION_IDLE"),
+        ("GW_SESSION__IDEL", "1h", "session.idel"),
+        ("GW_SESSION__IDLE", "soon", "session.idle"),
+        ("GW_SESSION__IDLE", "", "session.idle"),
+        ("GW_SESSION__COOKIE__NAM", "x", "session.cookie.nam"),
+        ("GW_REDIS__PARTITIONS", "many", "redis.partitions"),
+        ("GW_CHECK", "{not json", "GW_CHECK"),
+        ("GW_CHECK__LISTEN", "127.0.0.1:9180", "check.listen"),
+        ("GW_POLICY__RULES", "[", "policy.rules"),
+        ("GW_", "x", "GW_"),
+    ],
+)
+def test_a_misspelt_variable_is_a_problem(
+    tmp_path: Path, name: str, value: str, place: str
+) -> None:
+    """A variable that would have no effect, or no sensible one, is a problem with its place."""
+    found = read(tmp_path, GOOD, **{name: value})
+    assert found.settings is None
+    assert [problem.place for problem in found.problems] in ([place], [name])
+
+
+def test_variables_of_the_commands_are_no_settings(tmp_path: Path) -> None:
+    """The variables of the commands do not disturb the service."""
+    found = read(tmp_path, GOOD, GW_CONFIG="x", GW_ADMIN_URL="y", GW_ADMIN_TOKEN="z", OTHER="1")
+    assert found.problems == ()
+
+
+# --- secrets -----------------------------------------------------------------------------------
+
+
+def test_secrets_come_from_files(tmp_path: Path) -> None:
+    """A secret is read from its file, without the newline at its end, also named by a variable."""
+    url, password = tmp_path / "url", tmp_path / "password"
+    url.write_text(f"redis://u:{SECRET}@redis:6379/0\n")
+    password.write_text(f"  {SECRET}\r\n")
+    found = read(
+        tmp_path, GOOD + f'[redis]\nurl_file = "{url}"\n', GW_REDIS__PASSWORD_FILE=str(password)
+    )
+    assert found.settings is not None, found.problems
+    assert found.settings.redis.url.get_secret_value() == f"redis://u:{SECRET}@redis:6379/0"
+    assert found.settings.redis.password.get_secret_value() == SECRET
+    assert SECRET not in repr(found.settings) + str(found.settings) + repr(found)
+
+
+@pytest.mark.parametrize(
+    "value", ['"/does/not/exist"', '"/"', "5", '""', '"a\\u0000b"', f'"redis://:{SECRET}@h"', "[]"]
+)
+def test_a_secret_file_that_cannot_be_read_is_a_problem(tmp_path: Path, value: str) -> None:
+    """A secret file that is missing or no file is a problem; what was written is not repeated."""
+    found = read(tmp_path, GOOD + f"[redis]\nurl_file = {value}\n")
+    assert places(found) == ["redis.url_file"]
+    assert SECRET not in str(found.problems[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_an_empty_secret_file_is_a_problem(tmp_path: Path, content: bytes) -> None:
+    """An empty file must not turn into the embedded Valkey that keeps nothing."""
+    (tmp_path / "secret").write_bytes(content)
+    found = read(tmp_path, GOOD + f'[redis]\nurl_file = "{tmp_path}/secret"\n')
+    assert places(found) == ["redis.url_file"]
+
+
+def test_a_secret_twice_is_a_problem(tmp_path: Path) -> None:
+    """A secret both written down and in a file is a problem: nobody knows which is meant."""
+    (tmp_path / "secret").write_text("redis://other")
+    text = GOOD + f'[redis]\nurl = "redis://:{SECRET}@h"\nurl_file = "{tmp_path}/secret"\n'
+    found = read(tmp_path, text)
+    assert places(found) == ["redis.url_file"]
+    assert SECRET not in str(found.problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[redis]\nurl = "{SECRET}"',
+        f'[redis]\nurl = ["{SECRET}"]',
+        f'[redis]\npassword = ["{SECRET}"]',
+        f'[redis]\npasword = "{SECRET}"',
+        f'[redis]\nurl = "redis-sentinel://:{SECRET}@h"',
+        f'[postgres]\ndsn = ["{SECRET}"]',
+        f'redis = "{SECRET}"',
+    ],
+)
+def test_no_problem_repeats_a_secret(tmp_path: Path, text: str) -> None:
+    """What is wrong about a secret is said without it."""
+    before, after = (text, GOOD) if text.startswith("redis") else (GOOD, text)
+    found = read(tmp_path, f"{before}\n{after}")
+    assert found.problems
+    assert SECRET not in str(found) + repr(found)
+
+
+# --- files that are none -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[check\n", "line 1"),
+        (b"[check]\nlisten = \n", "line 2"),
+        (b"a = 1\na = 2\n", "line 2"),
+        (b"\xff", "UTF-8"),
+        (b"x = " + b"[" * 5000, "TOML"),
+    ],
+)
+def test_what_is_no_toml_is_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+    """A file that is not TOML is one line that says where."""
+    path = tmp_path / "gateway.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load(str(path), {})
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    """A missing file and a folder are said in one line."""
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            load(str(path), {})
+
+
+@pytest.mark.parametrize("line", ["_env_file = '.env'", "unknown = 1", "_cli_parse_args = true"])
+def test_an_unknown_key_at_the_top_is_a_problem(tmp_path: Path, line: str) -> None:
+    """No key is ignored, whatever it is called."""
+    assert places(read(tmp_path, f"{line}\n{GOOD}")) == [line.partition(" ")[0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["check = 5", "check = []", "policy = 'x'", "[policy]\nrules = 'x'", "[policy]\nrules = [1]",
+     "[session]\ncookie = 'x'", "[admin]\nlisten = 'x'", "[check]\nlisten = [[]]",
+     "session = 1979-05-27"],
+)  # fmt: skip
+def test_a_value_of_the_wrong_kind_is_a_problem(tmp_path: Path, text: str) -> None:
+    """A value of the wrong kind anywhere is a problem, not a traceback."""
+    found = read(tmp_path, text)
+    assert found.settings is None
+    assert found.problems
+
+
+# --- dangers -----------------------------------------------------------------------------------
+
+TLS = 'tls_cert = "/c"\ntls_key = "/k"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[admin]\ntokens = []\n", "admin.tokens"),
+        ("[admin]\nlisten = ['0.0.0.0:9182']\n", "admin.listen"),
+        ("[admin]\nlisten = ['127.0.0.1:1', '[::]:9182']\n", "admin.listen"),
+        ("[admin]\nlisten = ['admin.internal:9182']\n", "admin.listen"),
+        ("[admin]\ntls_cert = '/c'\n", "admin.tls_cert"),
+        ("[check]\ntrusted_proxies = ['0.0.0.0/0']\n", "check.trusted_proxies"),
+        ("[check]\ntrusted_proxies = ['::/0']\n", "check.trusted_proxies"),
+        ("[check]\nlisten = []\n", "check.listen"),
+        ("[session]\nidle = '31d'\n", "session.idle"),
+        ("[session]\nidle = '0s'\n", "session.idle"),
+        ("[session]\nabsolute = '99999999999d'\n", "session.absolute"),
+        ("[session]\npreset = 'aal2'\nidle = '2h'\n", "session.idle"),
+        ("[session]\npreset = 'pci'\nabsolute = '25h'\n", "session.absolute"),
+        ("[session.cookie]\nsecure = false\n", "session.cookie.secure"),
+        ("[session.cookie]\nname = '__host-sid'\nsecure = false\n", "session.cookie.secure"),
+        ("[session.cookie]\nname = 's'\nsame_site = 'none'\nsecure = false\n",
+         "session.cookie.same_site"),
+        ("[session.cookie]\nname = 'a;b'\n", "session.cookie.name"),
+        ("[session.cookie]\ndomain = 'com'\n", "session.cookie.domain"),
+        ("[session.cookie]\ndomain = 'a.b; Path=/x'\n", "session.cookie.domain"),
+        ("[pages]\nlogin_url = 'https://login/'\n", "pages.login_url"),
+        ("[pages]\nlogin_url = 'javascript:alert({url})'\n", "pages.login_url"),
+        ("[redis]\nprefix = 'a{b}'\n", "redis.prefix"),
+    ],
+)  # fmt: skip
+def test_dangerous_settings_are_refused(tmp_path: Path, text: str, place: str) -> None:
+    """What would harm somebody is refused, in its place."""
+    token = f'[[admin.tokens]]\nname = "a"\nsha256 = "{DIGEST}"\nscopes = []\n'
+    found = read(tmp_path, text + ("" if place == "admin.tokens" else token))
+    assert places(found) == [place]
+
+
+def test_the_digest_of_an_empty_token_is_refused(tmp_path: Path) -> None:
+    """A token line made from a variable that was not set would open the API to everybody."""
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert places(read(tmp_path, GOOD.replace(DIGEST, empty))) == ["admin.tokens[1].sha256"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[admin]\nlisten = ['0.0.0.0:9182']\ninsecure = true\n", "admin.insecure"),
+        ("[admin]\nwithout_token = ['metrics']\n", "admin.without_token"),
+        ("[session.cookie]\nname = 's'\nsecure = false\n", "session.cookie.secure"),
+        ("[session.cookie]\ndomain = 'example.com'\n", "session.cookie.domain"),
+        ("[check]\nraw_utf8 = true\n", "check.raw_utf8"),
+        ("", "policy.rules"),
+    ],
+)
+def test_doubtful_settings_are_warned_of(tmp_path: Path, text: str, place: str) -> None:
+    """What an operator may want, but should know, is a warning and not a refusal."""
+    token = f'[[admin.tokens]]\nname = "a"\nsha256 = "{DIGEST}"\nscopes = []\n'
+    found = read(tmp_path, text + token)
+    assert found.problems == ()
+    assert place in [warning.place for warning in found.warnings]
+
+
+def test_an_admin_listener_with_tls_may_be_reached(tmp_path: Path) -> None:
+    """With a certificate the admin listener may be reached from other machines."""
+    text = GOOD.replace("[admin]", f"[admin]\nlisten = ['0.0.0.0:9182']\n{TLS}")
+    assert read(tmp_path, text).problems == ()
