@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import SessionLimitReached, StoreUnavailable
-from gateway.model import Client, Device, EndState, Login, Session
+from gateway.model import Client, Device, EndState, Login, Session, SessionKey
 from gateway.store.redis_store import BATCH
 
 from .world import (
@@ -117,6 +117,13 @@ async def test_no_activity_outlives_the_absolute_end(world: World) -> None:
         assert await world.store.touch(signed.session, INTERVAL_MS)
         assert await world.allows(signed.key)
     assert await world.client.pttl(world.keys.activity(signed.key)) <= IDLE_MS // 2
+    await world.wind(IDLE_MS // 2 + 1)
+    await assert_gone(world, signed)
+
+
+async def test_an_absolute_end_before_the_idle_one_counts(world: World) -> None:
+    """A session that may rest longer than it may live is over, and listed no more, at its end."""
+    signed = await world.sign_in(rules=rules_for(IDLE_MS, IDLE_MS // 2))
     await world.wind(IDLE_MS // 2 + 1)
     await assert_gone(world, signed)
 
@@ -259,6 +266,62 @@ async def test_the_old_key_lives_for_the_grace(world: World) -> None:
     assert await world.listed() == {new}
 
 
+async def test_an_unused_old_key_ends_with_the_grace(world: World) -> None:
+    """An old key that nobody used any more ends all the same, and so the index has it."""
+    signed = await world.sign_in()
+    _, new = fresh_key("ann")
+    await world.store.renew(signed.key, new, 30_000, ACTOR)
+    index = world.keys.index(new.partition, "ann")
+    old_end, new_end = [await world.client.zscore(index, key.digest) for key in (signed.key, new)]
+    assert new_end == signed.session.expires_ms
+    assert 30_000 <= old_end - signed.session.created_ms < 30_000 + SLACK_MS
+    await world.wind(30_000 + SLACK_MS)
+    assert await world.listed() == {new}
+    await assert_gone(world, signed)
+    await world.sign_in(rules=limited(9))
+    assert {event["why"] for event in await world.events() if "why" in event} == {"expired"}
+
+
+async def test_a_change_during_a_renewal_is_kept(world: World) -> None:
+    """Roles that change after a renewal has read the session, and before it writes, are kept."""
+    signed = await world.sign_in()
+    original, _, new = world.store._raw, *fresh_key("ann")
+
+    async def overtaken(key: SessionKey) -> tuple[bytes | None, Session | None]:
+        raw = await original(key)
+        world.store._raw = original  # type: ignore[method-assign]
+        await world.store.update(key, {"roles": ("fewer",)}, ACTOR)
+        return raw
+
+    world.store._raw = overtaken  # type: ignore[method-assign]
+    renewed = await world.store.renew(signed.key, new, 0, ACTOR)
+    assert renewed is not None
+    assert renewed.roles == ("fewer",)
+
+
+@pytest.mark.parametrize("ending", ["end", "rest"])
+async def test_an_update_that_is_overtaken_by_the_end_writes_nothing(
+    world: World, ending: str
+) -> None:
+    """A session that ends after an update has read it stays ended."""
+    signed = await world.sign_in()
+    original = world.store._raw
+
+    async def overtaken(key: SessionKey) -> tuple[bytes | None, Session | None]:
+        raw = await original(key)
+        if ending == "end":
+            await world.store.end(key, EndState.REVOKED, ACTOR)
+        else:
+            await world.client.delete(world.keys.activity(key))
+        return raw
+
+    world.store._raw = overtaken  # type: ignore[method-assign]
+    assert await world.store.update(signed.key, {"roles": ("admin",)}, ACTOR) is None
+    assert await world.store.renew(signed.key, fresh_key("ann")[1], 0, ACTOR) is None
+    assert await world.listed() == set()
+    assert "updated" not in kinds(await world.events())
+
+
 async def test_renewal_does_not_stretch_a_life(world: World) -> None:
     """Renewed again and again, also through the old key, a session ends when it had to."""
     signed = await world.sign_in()
@@ -297,6 +360,7 @@ async def test_an_ended_session_is_gone(world: World) -> None:
     signed, other = await world.sign_in(), await world.sign_in()
     assert await world.store.end(signed.key, EndState.REVOKED, ACTOR) == "ann"
     await assert_gone(world, signed)
+    assert not [name for name in await world.names() if signed.key.digest in name]
     assert await world.listed() == {other.key}
     assert await world.members() == await world.due() == {other.key.digest}
 

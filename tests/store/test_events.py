@@ -111,6 +111,8 @@ async def test_a_sweep_ends_what_nobody_comes_back_to(world: World) -> None:
     assert sum(map(len, swept)) == 29
     for each in [over[0], *busy]:
         assert await world.allows(each.key)
+        due = await world.client.zrange(world.keys.due(each.key.partition), 0, 0, withscores=True)
+        assert due[0][1] > time.time() * 1000 + IDLE_MS // 4  # not to be looked at in vain
     for each in over[1:]:
         assert not await world.members(each.session.user)
         assert each.key.digest not in await world.due(each.session.user)
