@@ -161,8 +161,7 @@ def _compile(number: int, spec: RuleSpec) -> Rule:
 def _compile_path(path: str) -> re.Pattern[str]:
     below = path.endswith("/**")
     pattern = "".join(
-        _compile_piece(piece)
-        for piece in _PIECES.findall(path[: -3 * below or None])
+        _compile_piece(piece) for piece in _PIECES.findall(path[: -3 * below or None])
     )
     return re.compile(pattern + ("(?:/.*)?" if below else ""), re.DOTALL)
 
