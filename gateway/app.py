@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import Callable, Coroutine
 
 import structlog
@@ -22,14 +23,14 @@ from .errors import StoreUnavailable
 from .policy import Policy
 from .ports import SignInRules
 from .sessions import Sessions
-from .sockets import bind, tls_context
+from .sockets import bind, take_no_more, tls_context
 from .store import RedisStore, connect
 from .telemetry import CheckObserver, Metrics
 from .touches import Touches
 
 _RETRY_OPEN_S = 0.5
 _POLL_S = 5.0
-_KEEP_ALIVE_S = 3630.0  # longer than any proxy keeps its own side of the connection
+_ACCEPT_S = 0.01  # to accept the connections that are made already
 
 log = structlog.get_logger("gateway")
 
@@ -205,16 +206,18 @@ class App:
 
     async def _listen(
         self, stack: contextlib.AsyncExitStack, server: web.Server
-    ) -> list[asyncio.Server]:
+    ) -> list[tuple[socket.socket, asyncio.Server]]:
         stack.push_async_callback(server.shutdown, 5.0)
         loop = asyncio.get_running_loop()
         listeners = []
         for address in self._settings.check.listen:
             sock = bind(address, "check.listen")
-            listeners.append(await loop.create_server(server, sock=sock, backlog=2048))
+            listeners.append((sock, await loop.create_server(server, sock=sock, backlog=2048)))
         return listeners
 
-    async def _drain(self, server: web.Server, listeners: list[asyncio.Server]) -> None:
+    async def _drain(
+        self, server: web.Server, listeners: list[tuple[socket.socket, asyncio.Server]]
+    ) -> None:
         """Leave without failing a check.
 
         First every answer says `Connection: close` while new connections are still taken, and
@@ -225,7 +228,10 @@ class App:
         self._check.drain()
         wait_s = self._settings.check.drain / 1000
         await asyncio.sleep(wait_s)
-        for listener in listeners:
+        for sock, _ in listeners:
+            take_no_more(sock)
+        await asyncio.sleep(_ACCEPT_S)
+        for _, listener in listeners:
             listener.close()
         deadline = asyncio.get_running_loop().time() + wait_s
         # Polled, because aiohttp has no event for "all connections are gone".
@@ -239,7 +245,7 @@ def serve(settings: Settings) -> None:
     if url:
         _run(settings, url)
         return
-    log.warning("embedded_valkey", what="redis.url is not set: sessions are lost at the next stop")
+    log.error("embedded_valkey", what="redis.url is not set: sessions are lost at the next stop")
     with EmbeddedValkey() as valkey:
         _run(settings, valkey.url)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import socket
 import ssl
+import struct
 from pathlib import Path
 
 from .errors import ConfigurationError
+
+_SO_ATTACH_FILTER = 26  # Linux; Python's socket module does not name it
+_TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # a packet filter of one line: return 0
 
 
 def bind(address: str, place: str) -> socket.socket:
@@ -18,6 +24,19 @@ def bind(address: str, place: str) -> socket.socket:
             f"{place}: cannot listen on {address}: {error.strerror or error}; choose another "
             "address or stop what uses it"
         ) from None
+
+
+def take_no_more(sock: socket.socket) -> None:
+    """Have the kernel make no more connections on a listening socket, but keep those it has made.
+
+    To close it at once would reset those that wait to be accepted, with their requests. Where
+    there is no such filter, nothing happens.
+    """
+    program = ctypes.create_string_buffer(_TAKE_NOTHING, len(_TAKE_NOTHING))
+    with contextlib.suppress(OSError):
+        sock.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program))
+        )
 
 
 def _bind_tcp(address: str) -> socket.socket:
