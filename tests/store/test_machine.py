@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -244,10 +245,15 @@ class StoreMachine(RuleBasedStateMachine):
         if user is not None:
             live = {each.key.digest for each in self.live_of(user)}
             assert self.run(self.world.members(user)) == live
-            assert self.run(self.world.due(user)) == live
+            # An index that is gone before a sweep came leaves its due entries to the next sweep.
+            assert self.run(self.world.due(user)) >= live
 
 
-def explore(url: str | None, examples: int, steps: int) -> None:
+SHRINKING_TAKES_LONG = pytest.mark.timeout(240)
+
+
+def explore(url: str | None, examples: int, steps: int, *, derandomize: bool = True) -> None:
+    """The suite tries the same orders each time; `make soak` tries new ones."""
     machine = type("Machine", (StoreMachine,), {"url": url})
     run_state_machine_as_test(
         machine,
@@ -255,17 +261,21 @@ def explore(url: str | None, examples: int, steps: int) -> None:
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
+            derandomize=derandomize,
             database=None,
+            phases=(Phase.generate, Phase.shrink),  # explaining traces each line: minutes on 3.11
             suppress_health_check=list(HealthCheck),
         ),
     )
 
 
+@SHRINKING_TAKES_LONG
 def test_any_order_on_the_fake() -> None:
     """No order of operations breaks the limit, brings back what ended or leaves something over."""
     explore(None, examples=40, steps=25)
 
 
+@SHRINKING_TAKES_LONG
 def test_any_order_on_a_real_server(valkey: EmbeddedValkey) -> None:
     """The same, for fewer orders, where the commands are the real ones."""
     explore(valkey.url, examples=15, steps=25)

@@ -20,11 +20,13 @@ redis.call('SET', activities .. new, number(now), 'PX', number(math.min(fields.i
 redis.call('ZADD', index, number(fields.x), new)
 set_due(index, new, now + math.min(fields.i, left))
 if grace > 0 and grace < left then
+  -- The grace never lets the old token rest longer than it might have.
+  local rest = math.min(grace, redis.call('PTTL', activities .. old))
   redis.call('SET', records .. old, head .. number(now + grace) .. ',' .. ARGV[14],
     'PX', number(grace + margin))
-  redis.call('SET', activities .. old, seen, 'PX', number(grace))
+  redis.call('SET', activities .. old, seen, 'PX', number(rest))
   redis.call('ZADD', index, number(now + grace), old)
-  set_due(index, old, now + grace)
+  set_due(index, old, now + rest)
 else
   drop(index, old, 'rotated', fields.u, now)
 end

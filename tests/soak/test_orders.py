@@ -1,0 +1,21 @@
+"""Orders of store operations that nobody has tried yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.embedded import EmbeddedValkey
+from tests.store.test_machine import explore
+
+pytestmark = pytest.mark.soak
+
+
+def test_new_orders_on_the_fake() -> None:
+    """No order of operations breaks the limit, brings back what ended or leaves something over."""
+    explore(None, examples=500, steps=40, derandomize=False)
+
+
+def test_new_orders_on_a_real_server() -> None:
+    """The same, where the commands are the real ones."""
+    with EmbeddedValkey() as valkey:
+        explore(valkey.url, examples=250, steps=40, derandomize=False)
