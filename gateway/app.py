@@ -7,10 +7,12 @@ import contextlib
 import signal
 import socket
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 import structlog
 from aiohttp import web
 
+from .adapters.connection import CheckServer
 from .adapters.listener import CheckListener
 from .adapters.wire import Trusted, Wording
 from .admin import AdminOptions, build
@@ -20,6 +22,7 @@ from .authorizer import Authorizer
 from .config import Settings
 from .embedded import EmbeddedValkey
 from .errors import StoreUnavailable
+from .identity import standing_of
 from .policy import Policy
 from .ports import SignInRules
 from .sessions import Sessions
@@ -58,7 +61,7 @@ class App:
             await self._background(stack, self._touches.run())
             await self._background(stack, self._keep_open())
             await self._serve_admin(stack)
-            server = self._check.server()
+            server = CheckServer(self._check, Trusted(self._settings.check.trusted_proxies))
             listeners = await self._listen(stack, server)
             log.info("listening", check=self._settings.check.listen,
                      admin=self._settings.admin.listen)  # fmt: skip
@@ -94,12 +97,12 @@ class App:
             self._store,
             cookie_name=settings.session.cookie.full_name,
             partitions=settings.redis.partitions,
+            stand=partial(standing_of, raw_utf8=settings.check.raw_utf8),
             on_activity=self._touches.note,
         )
         return CheckListener(
             authorizer,
-            Trusted(settings.check.trusted_proxies),
-            Wording(settings.pages.login_url, settings.check.raw_utf8),
+            Wording(settings.pages.login_url),
             observe=CheckObserver(self._metrics, log_denials=settings.log.denials),
             on_fault=lambda error: log.error("check_failed", exc_info=error),
         )
@@ -216,7 +219,7 @@ class App:
         return listeners
 
     async def _drain(
-        self, server: web.Server, listeners: list[tuple[socket.socket, asyncio.Server]]
+        self, server: CheckServer, listeners: list[tuple[socket.socket, asyncio.Server]]
     ) -> None:
         """Leave without failing a check.
 
@@ -225,7 +228,7 @@ class App:
         again for a last question.
         """
         log.info("draining")
-        self._check.drain()
+        server.drain()
         wait_s = self._settings.check.drain / 1000
         await asyncio.sleep(wait_s)
         for sock, _ in listeners:

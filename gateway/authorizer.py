@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .credentials import key_of_cookies
 from .decision import DENIALS, PUBLIC, Decision, Reason
 from .errors import StoreUnavailable
 from .judge import refusal
-from .model import CheckRequest, Session
-from .policy import Policy, is_public
+from .model import CheckRequest, Session, SessionKey, Standing
+from .policy import Policy, Rule, is_public
 from .ports import SessionStore
 from .target import METHODS, normal_host, readings
+
+
+class Question(NamedTuple):
+    """A check that only the store can settle."""
+
+    key: SessionKey
+    rules: tuple[Rule, ...]
 
 
 class Authorizer:
     """Decides. `on_activity` is told of a session that may need its activity noted.
 
-    It must return at once: the answer waits for it.
+    It must return at once: the answer waits for it. `stand` takes from a session what checks need.
     """
 
     def __init__(
@@ -27,16 +35,23 @@ class Authorizer:
         *,
         cookie_name: str,
         partitions: int,
-        on_activity: Callable[[Session, int], None],
+        stand: Callable[[Session], Standing],
+        on_activity: Callable[[Standing, int], None],
     ) -> None:
         self._policy = policy
         self._store = store
         self._cookie = cookie_name.encode("ascii")
         self._partitions = partitions
+        self._stand = stand
         self._on_activity = on_activity
 
     async def check(self, request: CheckRequest) -> Decision:
         """Return the decision for one request; never raises for a request or a store fault."""
+        outcome = self.consider(request)
+        return outcome if isinstance(outcome, Decision) else await self._settle(outcome)
+
+    def consider(self, request: CheckRequest) -> Decision | Question:
+        """Return the decision if it needs no wait: of the rules, or of a session in memory."""
         host = normal_host(request.host)
         if host is None:
             return DENIALS[Reason.BAD_HOST]
@@ -53,13 +68,22 @@ class Authorizer:
         key = key_of_cookies(request.cookies, self._cookie, self._partitions)
         if isinstance(key, Reason):
             return DENIALS[key]
+        remembered = self._store.recall(key)
+        if remembered is None:
+            return Question(key, rules)
+        return self._judge(remembered.session, remembered.now_ms, rules)
+
+    async def _settle(self, question: Question) -> Decision:
         try:
-            reading = await self._store.read(key)
+            reading = await self._store.read(question.key)
         except StoreUnavailable:
             return DENIALS[Reason.STORE_UNAVAILABLE]
-        session = reading.session
-        reason = refusal(session, reading.now_ms, rules)
+        session = None if reading.session is None else self._stand(reading.session)
+        return self._judge(session, reading.now_ms, question.rules)
+
+    def _judge(self, session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> Decision:
+        reason = refusal(session, now_ms, rules)
         if reason is not None or session is None:
             return DENIALS[reason or Reason.UNKNOWN_SESSION]
-        self._on_activity(session, reading.now_ms)
+        self._on_activity(session, now_ms)
         return Decision(reason=None, session=session)

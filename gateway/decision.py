@@ -6,10 +6,10 @@ but `authorizer.Authorizer.check`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import NamedTuple
 
-from .model import Session
+from .model import Standing
 
 
 class Reason(StrEnum):
@@ -68,15 +68,14 @@ def kind_of(reason: Reason | None) -> Kind:
     return Kind.UNKNOWN if reason in _UNKNOWN else Kind.FORBIDDEN
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the gateway answers. `reason is None` is the only allow.
 
     `session` is set only on an allow by a session rule; a public rule allows with nobody.
     """
 
     reason: Reason | None = Reason.NO_RULE
-    session: Session | None = None
+    session: Standing | None = None
 
     @property
     def kind(self) -> Kind:

@@ -7,9 +7,10 @@ the users `caf%C3%A9` and `café` would be the same to the application.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import quote
 
-from .model import Session
+from .model import Session, Standing
 
 HEADERS = (
     "X-Auth-User",
@@ -19,7 +20,14 @@ HEADERS = (
     "X-Auth-Session",
     "X-Auth-Device",
 )
-NOBODY = tuple((name, "") for name in HEADERS)
+
+
+def lines(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """Return header lines as they go over the wire."""
+    return "".join(f"{name}: {value}\r\n" for name, value in pairs).encode()
+
+
+NOBODY = lines((name, "") for name in HEADERS)
 
 # nginx answers 500 from about 4 kB of head; with our other headers this keeps below 3 kB.
 MAX_BLOCK = 2560
@@ -40,14 +48,12 @@ def encode(text: str) -> str:
     return text if text.isascii() and "%" not in text else quote(text, safe=_KEPT)
 
 
-def headers_of(session: Session | None, *, raw_utf8: bool = False) -> tuple[tuple[str, str], ...]:
+def headers_of(session: Session, *, raw_utf8: bool = False) -> tuple[tuple[str, str], ...]:
     """Return every managed header with its value, empty where nothing is known.
 
     `raw_utf8` leaves values as they are, for applications that do not decode. Raises ValueError
     for a value that no header can carry: creation refused it once, and a store is not believed.
     """
-    if session is None:
-        return NOBODY
     values = (
         session.user,
         session.email,
@@ -61,6 +67,18 @@ def headers_of(session: Session | None, *, raw_utf8: bool = False) -> tuple[tupl
         if _UNFIT.search(value):
             raise ValueError("a value of the session does not fit into a header")
     return tuple(zip(HEADERS, written, strict=True))
+
+
+def standing_of(session: Session, *, raw_utf8: bool = False) -> Standing:
+    """Return what checks need of a session; its header lines are rendered here and only here."""
+    return Standing(
+        key=session.key,
+        roles=session.roles,
+        expires_ms=session.expires_ms,
+        idle_ms=session.idle_ms,
+        last_seen_ms=session.last_seen_ms,
+        identity=lines(headers_of(session, raw_utf8=raw_utf8)),
+    )
 
 
 def size_of(user: str, email: str, name: str, roles: tuple[str, ...], device_id: str) -> int:

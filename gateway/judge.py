@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .decision import Reason
-from .model import Session
+from .model import Standing
 from .policy import Access, Rule
 
 
-def refusal(session: Session | None, now_ms: int, rules: tuple[Rule, ...]) -> Reason | None:
+def refusal(session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> Reason | None:
     """Return why `session` may not pass under `rules`, or None if every one of them lets it.
 
     `now_ms` is Redis' time of the reading that brought the session. `rules` holds one rule for

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class EndState(StrEnum):
@@ -55,8 +56,7 @@ class Login:
     remember: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SessionKey:
+class SessionKey(NamedTuple):
     """Where a session lives: its partition and the first 128 bits of SHA-256(token)."""
 
     partition: str  # two hex digits
@@ -97,6 +97,22 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What checks need of a live session and nothing else: memory holds very many of these."""
+
+    key: SessionKey
+    roles: tuple[str, ...]
+    expires_ms: int  # the absolute end
+    idle_ms: int
+    last_seen_ms: int
+    identity: bytes  # the header lines that tell the application who it is
+
+    @property
+    def idle_expires_ms(self) -> int:
+        return self.last_seen_ms + self.idle_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A session that an operation ended, and why."""
 
@@ -113,8 +129,7 @@ class Actor:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckRequest:
+class CheckRequest(NamedTuple):
     """The request that a proxy asks about, as one adapter read it; nothing is judged yet."""
 
     method: str

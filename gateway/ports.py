@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from .lifetime import Lifetime
-from .model import Actor, Device, Ended, EndState, Login, Session, SessionKey
+from .model import Actor, Device, Ended, EndState, Login, Session, SessionKey, Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,20 @@ class Reading:
 
     session: Session | None
     now_ms: int
+
+
+class Remembered(NamedTuple):
+    """What memory vouches for at `now_ms` (Redis' clock): a session that lives."""
+
+    session: Standing
+    now_ms: int
+
+
+class Touched(NamedTuple):
+    """When a session was last seen, and whether this call wrote it."""
+
+    seen_ms: int
+    written: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,9 @@ class SessionStore(Protocol):
     Every change is atomic, writes its event in the same step, and never revives what has ended.
     """
 
+    def recall(self, key: SessionKey) -> Remembered | None:
+        """Return what memory may still vouch for; None says nothing, and `read` must be asked."""
+
     async def read(self, key: SessionKey) -> Reading:
         """Return the session as it is now; a missing one is an answer, not a fault."""
 
@@ -51,8 +68,8 @@ class SessionStore(Protocol):
     ) -> Created:
         """Add a session. Raises SessionLimitReached where the rules deny; then nothing changed."""
 
-    async def touch(self, session: Session, interval_ms: int) -> bool:
-        """Note activity if none was noted for `interval_ms`; True if it was written."""
+    async def touch(self, key: SessionKey, interval_ms: int) -> Touched | None:
+        """Note activity if none was noted for `interval_ms`; None if there is no such session."""
 
     async def update(
         self, key: SessionKey, changes: Mapping[str, object], actor: Actor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from .errors import StoreUnavailable
-from .model import Session, SessionKey
+from .model import SessionKey, Standing
 from .ports import SessionStore
 
 _MAX_WAITING = 10_000
@@ -17,10 +17,10 @@ class Touches:
     def __init__(self, store: SessionStore, interval_ms: int) -> None:
         self._store = store
         self._interval_ms = interval_ms
-        self._waiting: dict[SessionKey, Session] = {}
+        self._waiting: dict[SessionKey, Standing] = {}
         self._work = asyncio.Event()
 
-    def note(self, session: Session, now_ms: int) -> None:
+    def note(self, session: Standing, now_ms: int) -> None:
         """Remember that `session` was active; returns at once.
 
         When more wait than fit, this one is noted at its next check.
@@ -38,11 +38,11 @@ class Touches:
             waiting, self._waiting = self._waiting, {}
             try:
                 for session in waiting.values():
-                    await self._store.touch(session, self._interval(session))
+                    await self._store.touch(session.key, self._interval(session))
             except StoreUnavailable:
                 # The rest is let go: written after a long outage it would count as activity then.
                 # A lost touch ends a session early, never late; the next check tries again.
                 continue
 
-    def _interval(self, session: Session) -> int:
+    def _interval(self, session: Standing) -> int:
         return max(1, min(self._interval_ms, session.idle_ms // 20))

@@ -17,24 +17,24 @@ MAX_LOGIN = identity.MAX_BLOCK  # instead of the identity: the same head has roo
 RETRY_AFTER = ("Retry-After", "1")
 
 
-def allow(decision: Decision, wording: Wording) -> Answer:
+def allow(decision: Decision) -> Answer:
     """Return exactly 200 with every managed header: what is missing here, some proxies keep from
-    the client. Raises ValueError for an identity that no header can carry.
+    the client.
     """
-    pairs = identity.headers_of(decision.session, raw_utf8=wording.raw_utf8)
-    return Answer(HTTPStatus.OK, (*pairs, *NEVER_CACHED))
+    known = identity.NOBODY if decision.session is None else decision.session.identity
+    return Answer(HTTPStatus.OK, known + NEVER_CACHED)
 
 
 def auth_request(decision: Decision, request: CheckRequest | None, wording: Wording) -> Answer:
     """Answer nginx: it knows 2xx, 401 and 403, makes 500 of all else, and ignores bodies."""
     if decision.reason is None:
-        return allow(decision, wording)
+        return allow(decision)
     reason = _reason(decision.reason)
     if decision.kind is not Kind.SIGN_IN:
-        return Answer(HTTPStatus.FORBIDDEN, (*NEVER_CACHED, reason))
+        return _bare(HTTPStatus.FORBIDDEN, reason)
     login = login_url(request, wording)
     header = (("X-Auth-Login", login),) if login else ()
-    return Answer(HTTPStatus.UNAUTHORIZED, (*NEVER_CACHED, reason, CHALLENGE, *header))
+    return _bare(HTTPStatus.UNAUTHORIZED, reason, CHALLENGE, *header)
 
 
 def passed_on(
@@ -45,7 +45,7 @@ def passed_on(
     `unknown` is the status for "we do not know" that this proxy cannot take for an allow.
     """
     if decision.reason is None:
-        return allow(decision, wording)
+        return allow(decision)
     page = request is not None and request.navigation
     if decision.kind is Kind.SIGN_IN:
         login = login_url(request, wording)
@@ -77,12 +77,16 @@ def login_url(request: CheckRequest | None, wording: Wording) -> str:
 def _redirect(request: CheckRequest, reason: Reason, login: str) -> Answer:
     safe = request.method in ("GET", "HEAD")
     status = HTTPStatus.FOUND if safe else HTTPStatus.SEE_OTHER  # 303: come back with GET
-    return Answer(status, (*NEVER_CACHED, _reason(reason), ("Location", login)))
+    return _bare(status, _reason(reason), ("Location", login))
 
 
 def _refusal(status: HTTPStatus, reason: Reason, page: bool, *more: tuple[str, str]) -> Answer:
     kind, body = _page(status, reason) if page else _problem(status, reason)
-    return Answer(status, (*NEVER_CACHED, _reason(reason), *more, ("Content-Type", kind)), body)
+    return _bare(status, _reason(reason), *more, ("Content-Type", kind))._replace(body=body)
+
+
+def _bare(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, NEVER_CACHED + identity.lines(headers))
 
 
 def _problem(status: HTTPStatus, reason: Reason) -> tuple[str, bytes]:

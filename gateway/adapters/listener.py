@@ -11,22 +11,18 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
-from aiohttp import web
-
 from ..authorizer import Authorizer
 from ..decision import DENIALS, Decision, Reason
+from ..identity import lines
 from ..model import CheckRequest
 from . import auth_request, ext_authz_http, forward_auth, ingress
-from .wire import NEVER_CACHED, Adapter, Answer, Subrequest, Trusted, Wording
+from .wire import NEVER_CACHED, Adapter, Answer, Subrequest, Wording
 
 ADAPTERS = {
     "/check/auth_request": auth_request.ADAPTER,
     "/check/ingress": ingress.ADAPTER,
     "/check/forward_auth": forward_auth.ADAPTER,
 }
-
-# aiohttp's own limits answer 400 to 8 kB of cookies, of which nginx makes a 500.
-LIMITS = {"max_line_size": 65536, "max_field_size": 65536, "max_headers": 512}
 
 NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, NEVER_CACHED)
 
@@ -35,87 +31,84 @@ OnFault = Callable[[Exception], None]
 
 
 class CheckListener:
-    """The handler of aiohttp's low-level server.
+    """Answers subrequests; `connection.Connections` brings them and takes the answers away.
 
     `observe(adapter, request, decision, seconds)` counts and logs; `on_fault` hears of our bugs.
     """
 
     def __init__(
-        self,
-        authorizer: Authorizer,
-        trusted: Trusted,
-        wording: Wording,
-        *,
-        observe: Observe,
-        on_fault: OnFault,
+        self, authorizer: Authorizer, wording: Wording, *, observe: Observe, on_fault: OnFault
     ) -> None:
         self._authorizer = authorizer
-        self._trusted = trusted
         self._wording = wording
         self._observe = observe
         self._on_fault = on_fault
-        self._draining = False
 
-    def server(self) -> web.Server:
-        """Return the server to listen with."""
-        return _Server(self.handle, access_log=None, **LIMITS)  # type: ignore[arg-type]
+    def answer_now(self, subrequest: Subrequest) -> Answer | None:
+        """Answer what needs no wait; None leaves it to `answer`, which begins again."""
+        started = time.perf_counter()
+        adapter = adapter_of(subrequest.path)
+        if adapter is None:
+            return NOT_FOUND
+        try:
+            asked = _read(adapter, subrequest)
+            decision = (
+                DENIALS[asked] if isinstance(asked, Reason) else self._authorizer.consider(asked)
+            )
+            if not isinstance(decision, Decision):
+                return None
+            known = None if isinstance(asked, Reason) else asked
+            answer = adapter.write(decision, known, self._wording)
+            self._observe(adapter.name, known, decision, time.perf_counter() - started)
+        except Exception:  # noqa: BLE001  (`answer` meets it again, and reports it)
+            return None
+        return answer
 
-    def drain(self) -> None:
-        """Close each connection after its next answer, so that proxies go elsewhere."""
-        self._draining = True
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, subrequest: Subrequest) -> Answer:
         """Answer one subrequest; a bug answers as "we do not know", never as an allow."""
         started = time.perf_counter()
-        adapter = adapter_of(request.raw_path)
+        adapter = adapter_of(subrequest.path)
         if adapter is None:
-            return self._respond(NOT_FOUND)
-        asked: CheckRequest | None = None
+            return NOT_FOUND
+        known: CheckRequest | None = None
         decision = DENIALS[Reason.INTERNAL_ERROR]
         try:
-            asked, decision = await self._decide(adapter, request)
-            answer = adapter.write(decision, asked, self._wording)
+            asked = _read(adapter, subrequest)
+            if isinstance(asked, Reason):
+                decision = DENIALS[asked]
+            else:
+                known = asked
+                decision = await self._authorizer.check(asked)
+            answer = adapter.write(decision, known, self._wording)
         except Exception as error:  # noqa: BLE001  (the last line of defence)
             decision = DENIALS[Reason.INTERNAL_ERROR]
             answer = adapter.write(decision, None, self._wording)
             self._report(error)
         try:
-            self._observe(adapter.name, asked, decision, time.perf_counter() - started)
+            self._observe(adapter.name, known, decision, time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001  (a full disk must not change the answer)
             self._report(error)
-        return self._respond(answer)
+        return answer
+
+    def broken(self, error: BaseException | None, *, ours: bool) -> Answer:
+        """Return what to answer to a request that is not even HTTP, or that broke the server.
+
+        403, because it cannot be an allow, not even a 5xx taken for one.
+        """
+        if ours and isinstance(error, Exception):
+            self._report(error)
+        reason = Reason.INTERNAL_ERROR if ours else Reason.BAD_FORWARDED_REQUEST
+        return Answer(HTTPStatus.FORBIDDEN, NEVER_CACHED + lines([("X-Auth-Reason", reason)]))
 
     def _report(self, error: Exception) -> None:
         with contextlib.suppress(Exception):
             self._on_fault(error)
 
-    async def _decide(
-        self, adapter: Adapter, request: web.BaseRequest
-    ) -> tuple[CheckRequest | None, Decision]:
-        if not self._trusts(request):
-            return None, DENIALS[Reason.UNTRUSTED_PEER]
-        asked = adapter.read(
-            Subrequest(request.method, request.raw_path, request.headers, self._trusted)
-        )
-        if isinstance(asked, Reason):
-            return None, DENIALS[asked]
-        return asked, await self._authorizer.check(asked)
 
-    def _trusts(self, request: web.BaseRequest) -> bool:
-        transport = request.transport
-        if transport is None:
-            return False
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            return peer[0] in self._trusted
-        # A Unix socket: whoever may open it is trusted; its mode is the operator's choice.
-        return isinstance(transport.get_extra_info("sockname"), (str, bytes))
-
-    def _respond(self, answer: Answer) -> web.StreamResponse:
-        response = _Bare(status=answer.status, headers=answer.headers, body=answer.body)
-        if self._draining:
-            response.force_close()
-        return response
+def _read(adapter: Adapter, subrequest: Subrequest) -> CheckRequest | Reason:
+    if not subrequest.from_proxy:
+        return Reason.UNTRUSTED_PEER
+    return adapter.read(subrequest)
 
 
 def adapter_of(target: str) -> Adapter | None:
@@ -125,52 +118,3 @@ def adapter_of(target: str) -> Adapter | None:
     if adapter is None and path.startswith(ext_authz_http.PREFIX + "/"):
         return ext_authz_http.ADAPTER
     return adapter
-
-
-class _Server(web.Server):
-    """Makes a `_Connection` for each connection."""
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Connection(web.RequestHandler):
-    """Refuses what is not HTTP in words of ours.
-
-    aiohttp would answer 400, of which nginx makes a 500, and would put the offending line, which
-    may be a Cookie, into both the answer and the log.
-    """
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002  (aiohttp's text quotes the request)
-    ) -> web.StreamResponse:
-        """Return 403 whatever went wrong; it cannot be an allow, not even a 5xx taken for one."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("half an answer is sent already")
-        reason = Reason.BAD_FORWARDED_REQUEST
-        if status >= 500:
-            reason = Reason.INTERNAL_ERROR
-            self.log_exception("check_failed", exc_info=exc)
-        response = _Bare(
-            status=HTTPStatus.FORBIDDEN, headers=(*NEVER_CACHED, ("X-Auth-Reason", reason))
-        )
-        response.force_close()
-        return response
-
-
-class _Bare(web.Response):
-    """A response with our headers only: Gateway API copies all of a check's head upstream."""
-
-    async def _prepare_headers(self) -> None:
-        named = "Content-Type" in self._headers
-        await super()._prepare_headers()
-        for added in ("Date", "Server"):
-            self._headers.popall(added, None)
-        if not named:
-            self._headers.popall("Content-Type", None)

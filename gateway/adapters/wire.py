@@ -7,26 +7,31 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NamedTuple
 
 from multidict import CIMultiDictProxy
 
 from ..decision import Decision, Reason
+from ..identity import lines
 from ..model import CheckRequest
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Without all three an nginx `proxy_cache` on the auth location hands one user's 200 to anybody.
-NEVER_CACHED = (("Cache-Control", "no-store"), ("Vary", "Cookie"), ("X-Accel-Expires", "0"))
+NEVER_CACHED = lines((("Cache-Control", "no-store"), ("Vary", "Cookie"), ("X-Accel-Expires", "0")))
+
+_STATUS_LINES = {each: f"HTTP/1.1 {each} {each.phrase}\r\n".encode() for each in HTTPStatus}
 
 
-@dataclass(frozen=True, slots=True)
-class Subrequest:
+class Subrequest(NamedTuple):
     """The proxy's question, raw."""
 
     method: str
     path: str  # of the subrequest itself, raw, with its query
     headers: CIMultiDictProxy[str]
     trusted: Trusted
+    from_proxy: bool  # the peer is one whose word counts
 
     def sole(self, name: str) -> str | None:
         """Return the header's value if it is there exactly once and not empty."""
@@ -39,13 +44,27 @@ class Subrequest:
         return tuple(value.encode("utf-8", "surrogateescape") for value in values)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the proxy gets: nothing is added to these headers but the body's length."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
+    status: HTTPStatus
+    head: bytes  # header lines
     body: bytes = b""
+
+    def on_the_wire(self, *, headless: bool = False, close: bool = False) -> bytes:
+        """Return the bytes to send; to a HEAD request (`headless`) an answer has no body.
+
+        No Date, no Server: Gateway API copies all of a check's head upstream.
+        """
+        return b"".join(
+            (
+                _STATUS_LINES[self.status],
+                self.head,
+                b"Connection: close\r\n" if close else b"",
+                b"Content-Length: %d\r\n\r\n" % len(self.body),
+                b"" if headless else self.body,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +72,6 @@ class Wording:
     """What the operator chose about answers."""
 
     login_url: str = ""  # with {url} where the return address goes; "": no sign-in page
-    raw_utf8: bool = False
 
 
 Read = Callable[[Subrequest], CheckRequest | Reason]

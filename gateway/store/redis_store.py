@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from ..credentials import digest_of_user, partition_of_user
 from ..errors import ConfigurationError, SessionLimitReached, StoreUnavailable
 from ..model import Actor, Device, Ended, EndState, Login, Session, SessionKey
-from ..ports import Created, Reading, SignInRules
+from ..ports import Created, Reading, Remembered, SignInRules, Touched
 from . import records, scripts
 from .faults import as_unavailable
 from .keys import Keys
@@ -108,6 +108,9 @@ class RedisStore:
             self._require_open()
             await self._client.ping()
 
+    def recall(self, key: SessionKey) -> Remembered | None:  # noqa: ARG002
+        return None
+
     async def read(self, key: SessionKey) -> Reading:
         self._require_open()
         return await self._reader.read(key)
@@ -144,15 +147,14 @@ class RedisStore:
         )
         return Created(session, tuple(_ended_pairs(key.partition, reply[2:])))
 
-    async def touch(self, session: Session, interval_ms: int) -> bool:
+    async def touch(self, key: SessionKey, interval_ms: int) -> Touched | None:
         with as_unavailable(self._count_error):
             self._require_open()
-            written = await self._scripts["touch"](
-                keys=self._script_keys(session.key.partition),
-                args=[*self._common(session.key.partition, Actor("")), session.key.digest,
-                      interval_ms],
-            )  # fmt: skip
-        return bool(written)
+            reply = await self._scripts["touch"](
+                keys=self._script_keys(key.partition),
+                args=[*self._common(key.partition, Actor("")), key.digest, interval_ms],
+            )
+            return Touched(int(reply[0]), bool(reply[1])) if reply else None
 
     async def update(
         self, key: SessionKey, changes: Mapping[str, object], actor: Actor

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.adapters.connection import CheckServer
 from gateway.adapters.listener import CheckListener
 from gateway.adapters.wire import Trusted, Wording
 from gateway.decision import Decision
-from gateway.model import CheckRequest, Session
+from gateway.model import CheckRequest, Session, Standing
 from gateway.policy import Access, RuleSpec
 from tests.decision.samples import FakeStore, make_authorizer
 
@@ -55,10 +56,12 @@ class Reply:
 class Gate:
     """A listener that serves, and everything it did."""
 
+    server: CheckServer
+
     def __init__(self, listener: CheckListener, store: FakeStore) -> None:
         self.listener = listener
         self.store = store
-        self.activity: list[Session] = []
+        self.activity: list[Standing] = []
         self.faults: list[Exception] = []
         self.observed: list[tuple[str, CheckRequest | None, Decision]] = []
         self.port = 0
@@ -134,20 +137,20 @@ async def serving(
 ) -> AsyncIterator[Gate]:
     """Serve on a port of the kernel's choice and, with `folder`, on a Unix socket in it."""
     store = FakeStore(*sessions)
-    activity: list[Session] = []
+    activity: list[Standing] = []
     faults: list[Exception] = []
     observed: list[tuple[str, CheckRequest | None, Decision]] = []
     listener = CheckListener(
-        make_authorizer(rules, store, activity),
-        Trusted(tuple(ipaddress.ip_network(each) for each in trusted)),
-        Wording(login_url, raw_utf8),
+        make_authorizer(rules, store, activity, raw_utf8=raw_utf8),
+        Wording(login_url),
         observe=lambda adapter, asked, decision, s: observed.append((adapter, asked, decision)),
         on_fault=faults.append,
     )
     gate = Gate(listener, store)
     gate.activity, gate.faults, gate.observed = activity, faults, observed
     loop = asyncio.get_running_loop()
-    server = listener.server()
+    server = CheckServer(listener, Trusted(tuple(ipaddress.ip_network(each) for each in trusted)))
+    gate.server = server
     listeners = [await loop.create_server(server, "127.0.0.1", 0)]
     gate.port = listeners[0].sockets[0].getsockname()[1]
     if folder is not None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.decision import Kind, Reason
 from gateway.errors import StoreUnavailable
-from gateway.identity import HEADERS, MAX_BLOCK, size_of
+from gateway.identity import HEADERS, MAX_BLOCK, size_of, standing_of
 from gateway.policy import Access, RuleSpec
 from tests.decision.samples import NOW_MS, TOKEN, FakeStore, cookie, make_session, unavailable
 
@@ -66,7 +66,7 @@ async def test_an_allow_tells_who_it_is_and_nothing_else(
         ("X-Accel-Expires", "0"),
         ("Content-Length", "0"),
     ]
-    assert gate.activity == [session]
+    assert gate.activity == [standing_of(session)]
     assert TOKEN not in reply.head
 
 
@@ -593,7 +593,7 @@ async def test_a_leaving_replica_closes_after_its_answer(gate: Gate, family: Fam
     """The connection stays until then; with the answer goes `Connection: close`."""
     connection = await gate.connect()
     first = await connection.ask(family.request(SIGNED_IN))
-    gate.listener.drain()
+    gate.server.drain()
     last = await connection.ask(family.request(SIGNED_IN))
     assert (first.status, first.all("Connection")) == (200, [])
     assert (last.status, last.one("Connection")) == (200, "close")

@@ -22,7 +22,7 @@ def check_refused(reply: Reply) -> None:
     """403 in our words: of a 400 nginx would make 500, and text would quote the request."""
     check_denied(reply, 403, "bad_forwarded_request")
     assert reply.body == b""
-    assert reply.head.startswith(b"HTTP/1.0 ")  # so the connection ends
+    assert reply.one("Connection") == "close"
 
 
 # --- what must not disturb -------------------------------------------------------------------

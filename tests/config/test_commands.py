@@ -16,6 +16,7 @@ from gateway.authorizer import Authorizer
 from gateway.cli import _explain_reading, _outcome, main
 from gateway.config import load
 from gateway.embedded import EmbeddedValkey
+from gateway.identity import standing_of
 from gateway.model import CheckRequest
 from gateway.policy import Access, Policy, RuleSpec
 from gateway.target import readings
@@ -190,7 +191,8 @@ async def test_explain_agrees_with_the_decision(
         _explain_reading(policy, method, host, path)
     said = _outcome(policy.match_all(method, host, paths), None)
     authorizer = Authorizer(
-        policy, None, cookie_name="s", partitions=1, on_activity=lambda *_: None  # type: ignore[arg-type]
+        policy, None, cookie_name="s", partitions=1, stand=standing_of,  # type: ignore[arg-type]
+        on_activity=lambda *_: None,
     )  # fmt: skip
     decision = await authorizer.check(CheckRequest(method, target, host, "https", "", (), False))
     expected = "allowed: public" if decision.reason is None else f"denied: {decision.reason}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from gateway.authorizer import Authorizer
 from gateway.credentials import key_of_token
 from gateway.errors import StoreUnavailable
-from gateway.model import CheckRequest, Client, Device, Session, SessionKey
+from gateway.identity import standing_of
+from gateway.model import CheckRequest, Client, Device, Session, SessionKey, Standing
 from gateway.policy import Policy, RuleSpec
-from gateway.ports import Reading, SessionStore
+from gateway.ports import Reading, Remembered, SessionStore
 
 T = TypeVar("T")
 
@@ -57,12 +59,17 @@ def make_session(
 
 
 class FakeStore:
-    """Only `read`: what a check asks of a store. `fault` is raised instead of an answer."""
+    """Only what a check asks of a store. `fault` is raised instead of an answer to `read`."""
 
     def __init__(self, *sessions: Session) -> None:
         self.sessions = {session.key: session for session in sessions}
+        self.remembers = False
         self.fault: Exception | None = None
         self.asked: list[SessionKey] = []
+
+    def recall(self, key: SessionKey) -> Remembered | None:
+        session = self.sessions.get(key) if self.remembers else None
+        return None if session is None else Remembered(standing_of(session), NOW_MS)
 
     async def read(self, key: SessionKey) -> Reading:
         self.asked.append(key)
@@ -81,7 +88,11 @@ def unavailable() -> StoreUnavailable:
 
 
 def make_authorizer(
-    rules: list[RuleSpec], store: FakeStore, activity: list[Session] | None = None
+    rules: list[RuleSpec],
+    store: FakeStore,
+    activity: list[Standing] | None = None,
+    *,
+    raw_utf8: bool = False,
 ) -> Authorizer:
     noted = [] if activity is None else activity
     return Authorizer(
@@ -89,6 +100,7 @@ def make_authorizer(
         store.as_store(),
         cookie_name=COOKIE,
         partitions=PARTITIONS,
+        stand=partial(standing_of, raw_utf8=raw_utf8),
         on_activity=lambda session, now_ms: noted.append(session),
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.decision import PUBLIC, Reason
-from gateway.model import CheckRequest, Session
+from gateway.identity import standing_of
+from gateway.model import CheckRequest, Session, Standing
 from gateway.policy import Access, RuleSpec
 from gateway.target import METHODS
 
@@ -36,7 +37,7 @@ class Check:
 
     def __init__(self, *sessions: Session) -> None:
         self.store = FakeStore(*sessions)
-        self.activity: list[Session] = []
+        self.activity: list[Standing] = []
         self.authorizer = make_authorizer(RULES, self.store, self.activity)
 
     def __call__(self, request: CheckRequest) -> Reason | None:
@@ -50,8 +51,8 @@ def test_a_session_that_may_pass_is_told_of() -> None:
     session = make_session()
     check = Check(session)
     decision = at_once(check.authorizer.check(make_request("/app/x", cookies=(cookie(),))))
-    assert (decision.reason, decision.session) == (None, session)
-    assert check.activity == [session]
+    assert (decision.reason, decision.session) == (None, standing_of(session))
+    assert check.activity == [standing_of(session)]
     assert check.store.asked == [key_of(TOKEN)]
 
 

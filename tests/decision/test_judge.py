@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway.decision import DENIALS, PUBLIC, Decision, Kind, Reason, kind_of
+from gateway.identity import standing_of
 from gateway.judge import refusal
+from gateway.model import Standing
 from gateway.policy import Access, Policy, Rule, RuleSpec, is_public
 
 from .samples import MINUTE_MS, NOW_MS, make_session
@@ -15,13 +19,17 @@ def rules(*specs: RuleSpec) -> tuple[Rule, ...]:
     return Policy(specs).rules
 
 
+def standing(**facts: Any) -> Standing:
+    return standing_of(make_session(**facts))
+
+
 ANYBODY = rules(RuleSpec(Access.SESSION))
 ADMINS = rules(RuleSpec(Access.SESSION, roles=("admin", "owner")))
 
 
 def test_a_live_session_passes_a_rule_without_roles() -> None:
     """The one way to pass: a session, in time, that every rule lets."""
-    assert refusal(make_session(), NOW_MS, ANYBODY) is None
+    assert refusal(standing(), NOW_MS, ANYBODY) is None
 
 
 def test_no_session_is_unknown() -> None:
@@ -35,59 +43,59 @@ def test_the_absolute_end_is_the_first_refused_millisecond(
     left_ms: int, reason: str | None
 ) -> None:
     """A session ends at `expires_ms`, not after it, however busy it is."""
-    session = make_session(expires_ms=NOW_MS + left_ms, last_seen_ms=NOW_MS)
+    session = standing(expires_ms=NOW_MS + left_ms, last_seen_ms=NOW_MS)
     assert refusal(session, NOW_MS, ANYBODY) == reason
 
 
 @pytest.mark.parametrize(("rest_ms", "reason"), [(-1, None), (0, "idle"), (1, "idle")])
 def test_the_idle_end_is_the_first_refused_millisecond(rest_ms: int, reason: str | None) -> None:
     """A session that rested for its idle time is refused at that very millisecond."""
-    session = make_session(idle_ms=15 * MINUTE_MS, last_seen_ms=NOW_MS - 15 * MINUTE_MS - rest_ms)
+    session = standing(idle_ms=15 * MINUTE_MS, last_seen_ms=NOW_MS - 15 * MINUTE_MS - rest_ms)
     assert refusal(session, NOW_MS, ANYBODY) == reason
 
 
 def test_a_session_without_activity_is_idle() -> None:
     """The activity key is gone (0): it rested too long, it is not "seen just now"."""
-    assert refusal(make_session(last_seen_ms=0), NOW_MS, ANYBODY) is Reason.IDLE
+    assert refusal(standing(last_seen_ms=0), NOW_MS, ANYBODY) is Reason.IDLE
 
 
 def test_one_role_of_several_is_enough() -> None:
     """A rule's roles are alternatives."""
-    assert refusal(make_session(roles=("owner",)), NOW_MS, ADMINS) is None
+    assert refusal(standing(roles=("owner",)), NOW_MS, ADMINS) is None
 
 
 @pytest.mark.parametrize(
-    "roles", [(), ("member",), ("Admin",), ("admin ",), ("admin,owner",), ("",), ("administrator",)]
+    "roles", [(), ("member",), ("Admin",), ("admin,owner",), ("",), ("administrator",)]
 )
 def test_roles_are_compared_exactly(roles: tuple[str, ...]) -> None:
     """A role that only resembles the wanted one does not count."""
-    assert refusal(make_session(roles=roles), NOW_MS, ADMINS) is Reason.ROLE_REQUIRED
+    assert refusal(standing(roles=roles), NOW_MS, ADMINS) is Reason.ROLE_REQUIRED
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_every_rule_must_agree(order: int) -> None:
     """Where readings of a path fall under different rules, the strictest decides."""
     both = (*ANYBODY, *ADMINS)[::order]
-    assert refusal(make_session(roles=("member",)), NOW_MS, both) is Reason.ROLE_REQUIRED
+    assert refusal(standing(roles=("member",)), NOW_MS, both) is Reason.ROLE_REQUIRED
 
 
 def test_time_is_judged_before_roles() -> None:
     """An ended session learns nothing about roles; it is told to sign in again."""
-    session = make_session(roles=("member",), last_seen_ms=0)
+    session = standing(roles=("member",), last_seen_ms=0)
     assert refusal(session, NOW_MS, ADMINS) is Reason.IDLE
-    assert refusal(make_session(expires_ms=1, last_seen_ms=0), NOW_MS, ADMINS) is Reason.EXPIRED
+    assert refusal(standing(expires_ms=1, last_seen_ms=0), NOW_MS, ADMINS) is Reason.EXPIRED
 
 
 def test_no_rule_allows_nothing() -> None:
     """The judge begins with deny: without a rule there is no proof."""
-    assert refusal(make_session(), NOW_MS, ()) is Reason.NO_RULE
+    assert refusal(standing(), NOW_MS, ()) is Reason.NO_RULE
     assert not is_public(())
 
 
 def test_a_deny_rule_refuses_a_session() -> None:
     """Even if a caller forgot to look: a rule that denies lets no session pass."""
     denied = rules(RuleSpec(Access.DENY))
-    assert refusal(make_session(), NOW_MS, (*ANYBODY, *denied)) is Reason.DENIED_BY_RULE
+    assert refusal(standing(), NOW_MS, (*ANYBODY, *denied)) is Reason.DENIED_BY_RULE
 
 
 def test_a_decision_begins_with_deny() -> None:

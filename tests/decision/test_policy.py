@@ -125,7 +125,7 @@ def test_a_flood_of_hosts_changes_no_answer() -> None:
     for number in range(3000):
         assert policy.match("GET", f"h{number}.example.com", "/") is not None
         assert policy.match("GET", f"h{number}.example.org", "/") is None
-    assert len(policy._by_host) <= policy._MAX_HOSTS
+    assert len(policy._tables) <= policy._MAX_TABLES
 
 
 @pytest.mark.parametrize(
@@ -191,14 +191,12 @@ def test_a_pattern_takes_little_time_for_the_longest_path(pattern: str) -> None:
     assert is_atomic(rule)
     for unit in ("a", "ab", "x", "xy", "a/", "xyz/", "/a", "aab"):
         path = ("/a/" + unit * MAX_PATH)[: MAX_PATH - 1] + "!"
-        assert rule.path is not None
-        assert not rule.path.fullmatch(path)
+        assert not rule.covers("GET", path)
 
 
 def is_atomic(rule: Rule) -> bool:
     """Tell whether no segment of the pattern has two stars that can both give back."""
-    assert rule.path is not None
-    flexible = re.sub(r"\(\?>.*?\)", "", rule.path.pattern).replace("[^/]+", "*")
+    flexible = re.sub(r"\(\?>.*?\)", "", rule.pattern).replace("[^/]+", "*")
     return all(segment.count("*") <= 1 for segment in flexible.split("/"))
 
 

@@ -114,7 +114,7 @@ async def test_no_activity_outlives_the_absolute_end(world: World) -> None:
     signed = await world.sign_in()
     for _ in range(ABSOLUTE_MS // (IDLE_MS // 2) - 1):
         await world.wind(IDLE_MS // 2)
-        assert await world.store.touch(signed.session, INTERVAL_MS)
+        assert await world.touch(signed, INTERVAL_MS)
         assert await world.allows(signed.key)
     assert await world.client.pttl(world.keys.activity(signed.key)) <= IDLE_MS // 2
     await world.wind(IDLE_MS // 2 + 1)
@@ -132,7 +132,7 @@ async def test_a_touch_moves_the_idle_end(world: World) -> None:
     """A touched session may rest for the whole idle time again."""
     signed = await world.sign_in()
     await world.wind(IDLE_MS - SLACK_MS)
-    assert await world.store.touch(signed.session, INTERVAL_MS)
+    assert await world.touch(signed, INTERVAL_MS)
     await world.wind(IDLE_MS - SLACK_MS)
     assert await world.allows(signed.key)
     await world.wind(SLACK_MS + 1)
@@ -144,7 +144,7 @@ async def test_the_record_outlives_the_activity(world: World) -> None:
     signed = await world.sign_in(rules=rules_for(IDLE_MS, 20 * IDLE_MS))
     for _ in range(12):
         await world.wind(IDLE_MS - SLACK_MS)
-        assert await world.store.touch(signed.session, INTERVAL_MS)
+        assert await world.touch(signed, INTERVAL_MS)
         record = await world.client.pexpiretime(world.keys.record(signed.key))
         assert record >= await world.client.pexpiretime(world.keys.activity(signed.key))
 
@@ -152,12 +152,10 @@ async def test_the_record_outlives_the_activity(world: World) -> None:
 async def test_activity_is_written_once_per_interval(world: World) -> None:
     """Of many touches within one interval one is written; the next interval has its own."""
     signed = await world.sign_in()
-    assert not await world.store.touch(signed.session, INTERVAL_MS)
+    assert not await world.touch(signed, INTERVAL_MS)
     for _ in range(2):
         await world.wind(INTERVAL_MS)
-        written = await asyncio.gather(
-            *(world.store.touch(signed.session, INTERVAL_MS) for _ in range(8))
-        )
+        written = await asyncio.gather(*(world.touch(signed, INTERVAL_MS) for _ in range(8)))
         assert sum(written) == 1
 
 
@@ -166,7 +164,7 @@ async def test_a_touch_never_creates(world: World) -> None:
     ends = await ended_in_every_way(world)
     before = await world.everything()
     for signed in ends:
-        assert not await world.store.touch(signed.session, 0)
+        assert not await world.touch(signed, 0)
     assert await world.everything() == before
 
 
@@ -258,11 +256,11 @@ async def test_the_old_key_lives_for_the_grace(world: World) -> None:
     await world.store.renew(signed.key, new, 30_000, ACTOR)
     assert await world.listed() == {signed.key, new}
     await world.wind(30_000 - SLACK_MS)
-    assert await world.store.touch(signed.session, 1)
+    assert await world.touch(signed, 1)
     assert await world.allows(signed.key)
     await world.wind(SLACK_MS + 1)
     assert not await world.allows(signed.key)
-    assert not await world.store.touch(signed.session, 0)
+    assert not await world.touch(signed, 0)
     assert await world.listed() == {new}
 
 
@@ -439,7 +437,7 @@ async def test_the_least_recently_active_goes(world: World) -> None:
     for _ in range(3):
         signed.append(await world.sign_in(rules=rules))
         await world.wind(INTERVAL_MS)
-    assert await world.store.touch(signed[0].session, INTERVAL_MS)
+    assert await world.touch(signed[0], INTERVAL_MS)
     newest = await world.sign_in(rules=rules)
     assert [(each.id, each.why) for each in newest.ended] == [(signed[1].id, EndState.EVICTED)]
     assert await world.listed() == {signed[0].key, signed[2].key, newest.key}
@@ -476,7 +474,7 @@ async def test_what_is_over_does_not_count(world: World) -> None:
     one = await world.sign_in(rules=rules)
     assert [(each.id, each.why) for each in one.ended] == [(idle.id, EndState.IDLE)]
     await world.wind(900_000 - IDLE_MS)
-    await world.store.touch(one.session, 1)
+    await world.touch(one, 1)
     two = await world.sign_in(rules=rules)
     assert [(each.id, each.why) for each in two.ended] == [(ending.id, EndState.EXPIRED)]
     assert await world.listed() == {one.key, two.key}
@@ -513,7 +511,7 @@ async def assert_gone(world: World, signed: SignedIn) -> None:
     """There is no way to use, revive or end the session."""
     assert not await world.allows(signed.key)
     assert signed.key not in await world.listed(signed.session.user)
-    assert not await world.store.touch(signed.session, 0)
+    assert not await world.touch(signed, 0)
     assert await world.store.update(signed.key, {"name": "x"}, ACTOR) is None
     assert await world.store.renew(signed.key, fresh_key("ann")[1], 0, ACTOR) is None
     assert await world.store.end(signed.key, EndState.REVOKED, ACTOR) is None

@@ -66,7 +66,7 @@ async def test_what_changes_nothing_is_no_event(world: World) -> None:
     before = len(await world.events())
     await world.store.read(signed.key)
     await world.store.sessions_of("ann")
-    await world.store.touch(signed.session, 1)
+    await world.touch(signed, 1)
     await world.store.end(signed.key, EndState.REVOKED, ACTOR)
     await world.store.end_all("ann", None, ACTOR)
     await world.store.update(signed.key, {"name": "x"}, ACTOR)
@@ -105,7 +105,7 @@ async def test_a_sweep_ends_what_nobody_comes_back_to(world: World) -> None:
     over = [await world.sign_in(f"user-{number}") for number in range(30)]
     await world.wind(IDLE_MS // 2)
     busy = [await world.sign_in(f"busy-{number}") for number in range(5)]
-    assert await world.store.touch(over[0].session, 1)
+    assert await world.touch(over[0], 1)
     await world.wind(IDLE_MS // 2 + 1)
     swept = await asyncio.gather(*(world.store.sweep() for _ in range(4)))
     assert sum(map(len, swept)) == 29
@@ -148,7 +148,7 @@ async def test_every_key_ends(world: World) -> None:
     signed = await world.sign_in()
     assert await world.without_ttl() == []
     await world.wind(60_000)
-    await world.store.touch(signed.session, 1)
+    await world.touch(signed, 1)
     await world.store.update(signed.key, {"roles": ()}, ACTOR)
     assert await world.without_ttl() == []
     for grace in (0, 5_000):

@@ -69,7 +69,7 @@ Call = Callable[[RedisStore, Session], Awaitable[object]]
 
 CALLS: dict[str, Call] = {
     "read": lambda store, session: store.read(session.key),
-    "touch": lambda store, session: store.touch(session, 1),
+    "touch": lambda store, session: store.touch(session.key, 1),
     "update": lambda store, session: store.update(session.key, {"roles": ()}, ACTOR),
     "renew": lambda store, session: store.renew(session.key, fresh_key("ann")[1], 0, ACTOR),
     "end": lambda store, session: store.end(session.key, EndState.REVOKED, ACTOR),
@@ -295,7 +295,7 @@ async def test_an_emptied_server_has_no_sessions(world: World) -> None:
     """After FLUSHALL all sessions are gone, and a touch brings none back."""
     signed = await world.sign_in()
     await world.client.flushall()
-    assert not await world.store.touch(signed.session, 0)
+    assert not await world.touch(signed, 0)
     assert await world.names() == []
     assert not await world.allows(signed.key)
 

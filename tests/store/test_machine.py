@@ -146,10 +146,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def touch(self, data: st.DataObject) -> None:
         each = data.draw(st.sampled_from(self.keys))
-        session = replace(each.signed.session, key=each.key)
-        written = self.run(self.world.store.touch(session, HALF_MS))
-        assert written == (each.live(self.now) and self.now > each.seen)
-        if written:
+        touched = self.run(self.world.store.touch(each.key, HALF_MS))
+        assert (touched is not None) == each.live(self.now)
+        assert (touched is not None and touched.written) == (
+            each.live(self.now) and self.now > each.seen
+        )
+        if touched is not None and touched.written:
             each.seen = self.now
 
     @precondition(lambda self: self.keys)

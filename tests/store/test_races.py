@@ -64,8 +64,8 @@ async def check(store: RedisStore, signed: SignedIn, done: asyncio.Event) -> int
     checks = 0
     while True:
         last = done.is_set()
-        reading = await store.read(signed.key)
-        await store.touch(reading.session or signed.session, 0)
+        await store.read(signed.key)
+        await store.touch(signed.key, 0)
         checks += 1
         if last:
             return checks

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 from gateway.errors import StoreUnavailable
-from gateway.model import Session
+from gateway.identity import standing_of
+from gateway.model import SessionKey, Standing
+from gateway.ports import Touched
 from gateway.touches import Touches
 
 from .world import World, fake_world
@@ -20,16 +22,16 @@ class FakeStore:
     """Writes down what it is asked to touch, and can be out of reach."""
 
     def __init__(self) -> None:
-        self.touched: list[str] = []
+        self.touched: list[SessionKey] = []
         self.down = False
 
-    async def touch(self, session: Session, interval_ms: int) -> bool:
+    async def touch(self, key: SessionKey, interval_ms: int) -> Touched:
         assert interval_ms == INTERVAL_MS
         await asyncio.sleep(0)
         if self.down:
             raise StoreUnavailable("timeout")
-        self.touched.append(session.user)
-        return True
+        self.touched.append(key)
+        return Touched(1, written=True)
 
 
 @asynccontextmanager
@@ -43,9 +45,9 @@ async def running(store: FakeStore | World) -> AsyncIterator[Touches]:
         await task
 
 
-async def sessions(*users: str) -> list[Session]:
+async def sessions(*users: str) -> list[Standing]:
     async with fake_world() as world:
-        return [(await world.sign_in(user)).session for user in users]
+        return [standing_of((await world.sign_in(user)).session) for user in users]
 
 
 async def turns() -> None:
@@ -62,7 +64,7 @@ async def test_only_stale_activity_is_written() -> None:
             touches.note(ann, ann.last_seen_ms + INTERVAL_MS - 1)
             touches.note(bob, bob.last_seen_ms + INTERVAL_MS)
         await turns()
-    assert store.touched == ["bob"]
+    assert store.touched == [bob.key]
 
 
 async def test_an_outage_makes_no_activity_late() -> None:
@@ -80,7 +82,7 @@ async def test_an_outage_makes_no_activity_late() -> None:
         touches.note(cat, cat.last_seen_ms + INTERVAL_MS)
         touches.note(ann, ann.last_seen_ms + INTERVAL_MS)
         await turns()
-    assert store.touched == ["cat", "ann"]
+    assert store.touched == [cat.key, ann.key]
 
 
 async def test_what_is_noted_reaches_the_store() -> None:
@@ -91,6 +93,6 @@ async def test_what_is_noted_reaches_the_store() -> None:
             await world.wind(INTERVAL_MS)
             reading = await world.store.read(signed.key)
             assert reading.session is not None
-            touches.note(reading.session, reading.now_ms)
+            touches.note(standing_of(reading.session), reading.now_ms)
             await asyncio.sleep(0.02)
         assert await world.allows(signed.key)

@@ -98,6 +98,11 @@ class World:
         """Tell whether a check would find the session alive."""
         return is_live(await self.store.read(key))
 
+    async def touch(self, signed: SignedIn, interval_ms: int) -> bool:
+        """Tell whether a touch wrote something."""
+        touched = await self.store.touch(signed.key, interval_ms)
+        return touched is not None and touched.written
+
     async def listed(self, user: str = "ann") -> set[SessionKey]:
         """Return the keys of the sessions that the store lists."""
         return {session.key for session in await self.store.sessions_of(user)}

@@ -36,7 +36,7 @@ end
 
 -- The new one first: out of memory, this fails before anything has changed.
 local record = '{"c":' .. number(now) .. ',"x":' .. number(expires) .. ',' .. rest
-redis.call('SET', records .. digest, record, 'PX', number(math.min(2 * idle, absolute) + margin))
+redis.call('SET', records .. digest, record, 'PX', number(absolute + margin))
 redis.call('SET', activities .. digest, number(now), 'PX', number(math.min(idle, absolute)))
 redis.call('ZADD', index, number(expires), digest)
 set_due(index, digest, now + math.min(idle, absolute))

@@ -15,7 +15,7 @@ local index = indexes .. fields.h
 local head = '{"c":' .. number(fields.c) .. ',"x":'
 
 redis.call('SET', records .. new, head .. number(fields.x) .. ',' .. ARGV[12],
-  'PX', number(math.min(2 * fields.i, left) + margin))
+  'PX', number(left + margin))
 redis.call('SET', activities .. new, number(now), 'PX', number(math.min(fields.i, left)))
 redis.call('ZADD', index, number(fields.x), new)
 set_due(index, new, now + math.min(fields.i, left))

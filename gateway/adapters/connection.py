@@ -1,0 +1,183 @@
+"""Where subrequests come in and answers go out: aiohttp's low-level server and its parser.
+
+What can be answered without waiting is answered as soon as it is parsed, inside the connection:
+no task, no request and response objects (a third of the CPU of aiohttp's own way, measured). All
+else goes aiohttp's own way: a session that must be read, bodies, upgrades, broken requests,
+connections that are to close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from .listener import CheckListener
+from .wire import Answer, Subrequest, Trusted
+
+# aiohttp's own limits answer 400 to 8 kB of cookies, of which nginx makes a 500.
+LIMITS = {"max_line_size": 65536, "max_field_size": 65536, "max_headers": 512}
+
+
+# What is used of aiohttp's inside. Where a release has moved it, aiohttp's own way serves alone.
+_INTERNALS = frozenset(
+    {"_parser", "_paused", "_waiter", "_messages", "_close", "_next_keepalive_close_time",
+     "_keepalive_timeout"}
+)  # fmt: skip
+
+
+def fits(connection: type, parser: type) -> bool:
+    """Tell whether this aiohttp has inside what answering at once needs."""
+    return all(hasattr(connection, name) for name in _INTERNALS) and all(
+        hasattr(parser, name) for name in ("feed_data", "message_consumed")
+    )
+
+
+ANSWERS_AT_ONCE = fits(web.RequestHandler, HttpRequestParser)
+
+
+class CheckServer(web.Server):
+    """The factory of the connections; `drain` and `connections` serve the stop."""
+
+    def __init__(self, listener: CheckListener, trusted: Trusted) -> None:
+        super().__init__(self._answer, access_log=None, **LIMITS)  # type: ignore[arg-type]
+        self.listener = listener
+        self.trusted = trusted
+        self.draining = False
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+    def drain(self) -> None:
+        """Close each connection after its next answer, so that proxies go elsewhere."""
+        self.draining = True
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast("_Connection", request.protocol)
+        subrequest = Subrequest(
+            request.method, request.raw_path, request.headers, self.trusted, connection.from_proxy
+        )
+        answer = await self.listener.answer(subrequest)
+        # An older client than HTTP/1.1 keeps a connection only if it is told to; it is not.
+        close = self.draining or not request.keep_alive or request.version < (1, 1)
+        return _as_response(_Written(answer, close=close))
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, which keeps from its task what is answered at once."""
+
+    __slots__ = ("_server", "from_proxy")
+
+    def __init__(self, server: CheckServer, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
+        self.from_proxy = False
+        if ANSWERS_AT_ONCE:
+            self._parser: Any = _AnsweringParser(self._parser, self._answer_now)
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.from_proxy = self._is_trusted(transport)
+
+    def _is_trusted(self, transport: Any) -> bool:
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            return peer[0] in self._server.trusted
+        # A Unix socket: whoever may open it is trusted; its mode is the operator's choice.
+        return isinstance(transport.get_extra_info("sockname"), (str, bytes))
+
+    def _answer_now(self, message: RawRequestMessage, payload: object) -> bool:
+        """Answer if that needs no wait, and nothing before it waits for its own answer."""
+        if (
+            self._waiter is None  # aiohttp's task is busy with an earlier one
+            or self._waiter.done()
+            or self._messages
+            or self._paused
+            or self._close
+            or self._server.draining
+            or payload is not EMPTY_PAYLOAD
+            or message.should_close
+            or message.upgrade
+            or message.version < (1, 1)
+            or self.transport is None
+        ):
+            return False
+        answer = self._server.listener.answer_now(
+            Subrequest(
+                message.method, message.path, message.headers, self._server.trusted,
+                self.from_proxy,
+            )
+        )  # fmt: skip
+        if answer is None:
+            return False
+        self.transport.write(answer.on_the_wire(headless=message.method == "HEAD"))
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  (aiohttp's text quotes the request)
+    ) -> web.StreamResponse:
+        """Answer a request that cannot be parsed as the denial that it is.
+
+        aiohttp would answer 400, of which nginx makes a 500, and would put the offending line,
+        which may be a Cookie, into both the answer and the log.
+        """
+        if request.writer.output_size > 0:
+            raise ConnectionError("half an answer is sent already")
+        answer = self._server.listener.broken(exc, ours=status >= 500)
+        return _as_response(_Written(answer, close=True))
+
+
+class _AnsweringParser:
+    """aiohttp's parser, which returns only those messages that `answer` did not take."""
+
+    def __init__(self, parser: Any, answer: Any) -> None:
+        self._parser = parser
+        self._answer = answer
+
+    def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
+        messages, upgraded, tail = self._parser.feed_data(data)
+        for place, (message, payload) in enumerate(messages):
+            if not self._answer(message, payload):
+                return messages[place:], upgraded, tail
+            self._parser.message_consumed()
+        return (), upgraded, tail
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
+class _Written:
+    """What aiohttp needs of a response: that it can write itself."""
+
+    def __init__(self, answer: Answer, *, close: bool) -> None:
+        self._answer = answer
+        self._close = close
+
+    @property
+    def keep_alive(self) -> bool:
+        return not self._close
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write the whole answer, and wait while the proxy does not take what came before."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the proxy has gone")
+        transport.write(
+            self._answer.on_the_wire(headless=request.method == "HEAD", close=self._close)
+        )
+        await request.writer.drain()
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write."""
+
+
+def _as_response(written: _Written) -> web.StreamResponse:
+    return cast("web.StreamResponse", written)
