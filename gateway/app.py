@@ -27,7 +27,7 @@ from .policy import Policy
 from .ports import SignInRules
 from .sessions import Sessions
 from .sockets import bind, take_no_more, tls_context
-from .store import RedisStore, connect
+from .store import MemoryOptions, RedisStore, connect
 from .telemetry import CheckObserver, Metrics
 from .touches import Touches
 
@@ -44,6 +44,7 @@ class App:
     def __init__(self, settings: Settings, redis_url: str) -> None:
         self._settings = settings
         self._metrics = Metrics()
+        self._stand = partial(standing_of, raw_utf8=settings.check.raw_utf8)
         self._store = self._build_store(redis_url)
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
@@ -60,6 +61,7 @@ class App:
             stack.push_async_callback(self._store.close)
             await self._background(stack, self._touches.run())
             await self._background(stack, self._keep_open())
+            await self._background(stack, self._watch_replicas())
             await self._serve_admin(stack)
             server = CheckServer(self._check, Trusted(self._settings.check.trusted_proxies))
             listeners = await self._listen(stack, server)
@@ -84,6 +86,16 @@ class App:
             outbox_limit=self._settings.events.outbox_limit,
             count_error=metrics.count_store_error,
             on_lost_event=self._lost_events,
+            memory=self._memory_options(),
+            stand=self._stand,
+        )
+
+    def _memory_options(self) -> MemoryOptions | None:
+        near, revocation = self._settings.near_cache, self._settings.revocation
+        if not near.enabled:
+            return None
+        return MemoryOptions(
+            revocation.lease, revocation.confirm_timeout, near.max_entries, near.max_bytes
         )
 
     def _lost_events(self, count: int) -> None:
@@ -97,7 +109,7 @@ class App:
             self._store,
             cookie_name=settings.session.cookie.full_name,
             partitions=settings.redis.partitions,
-            stand=partial(standing_of, raw_utf8=settings.check.raw_utf8),
+            stand=self._stand,
             on_activity=self._touches.note,
         )
         return CheckListener(
@@ -169,6 +181,14 @@ class App:
         while True:
             await self._sweep_and_measure()
             await asyncio.sleep(_POLL_S)
+
+    async def _watch_replicas(self) -> None:
+        """Have nobody wait for replicas that have died."""
+        lease_s = self._settings.revocation.lease / 1000
+        while True:
+            await asyncio.sleep(max(1.0, 2 * lease_s))
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.remove_silent_replicas()
 
     async def _sweep_and_measure(self) -> None:
         try:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from .credentials import key_of_cookies
 from .decision import DENIALS, PUBLIC, Decision, Reason
 from .errors import StoreUnavailable
+from .identity import Stand
 from .judge import refusal
-from .model import CheckRequest, Session, SessionKey, Standing
+from .model import CheckRequest, SessionKey, Standing
 from .policy import Policy, Rule, is_public
 from .ports import SessionStore
 from .target import METHODS, normal_host, readings
@@ -35,7 +36,7 @@ class Authorizer:
         *,
         cookie_name: str,
         partitions: int,
-        stand: Callable[[Session], Standing],
+        stand: Stand,
         on_activity: Callable[[Standing, int], None],
     ) -> None:
         self._policy = policy

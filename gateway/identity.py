@@ -7,7 +7,7 @@ the users `caf%C3%A9` and `café` would be the same to the application.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import quote
 
 from .model import Session, Standing
@@ -67,6 +67,9 @@ def headers_of(session: Session, *, raw_utf8: bool = False) -> tuple[tuple[str, 
         if _UNFIT.search(value):
             raise ValueError("a value of the session does not fit into a header")
     return tuple(zip(HEADERS, written, strict=True))
+
+
+Stand = Callable[[Session], Standing]
 
 
 def standing_of(session: Session, *, raw_utf8: bool = False) -> Standing:

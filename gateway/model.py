@@ -7,7 +7,7 @@ one clock that all replicas share.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -110,6 +110,10 @@ class Standing:
     @property
     def idle_expires_ms(self) -> int:
         return self.last_seen_ms + self.idle_ms
+
+    def seen_at(self, seen_ms: int) -> Standing:
+        """Return the same session with a later activity."""
+        return replace(self, last_seen_ms=seen_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,25 @@ class Remembered(NamedTuple):
     now_ms: int
 
 
+class Confirmation(NamedTuple):
+    """How many replicas answered checks from memory, and what became of that after a change.
+
+    `complete`: each has either passed the change or lost the right to trust its memory.
+    """
+
+    live: int = 0
+    confirmed: int = 0
+    lease_expired: int = 0
+    complete: bool = True
+
+
+class Fence(Protocol):
+    """Stands behind one change; `SessionStore.confirmed` waits until it has been passed."""
+
+    def next_step(self) -> str:
+        """Return the name of the fence behind the next step of the change."""
+
+
 class Touched(NamedTuple):
     """When a session was last seen, and whether this call wrote it."""
 
@@ -71,23 +90,44 @@ class SessionStore(Protocol):
     async def touch(self, key: SessionKey, interval_ms: int) -> Touched | None:
         """Note activity if none was noted for `interval_ms`; None if there is no such session."""
 
+    def fence(self) -> Fence:
+        """Begin a change that every replica is to confirm."""
+
+    async def confirmed(self, fence: Fence) -> Confirmation:
+        """Wait, within bounds, until no replica can allow by what it knew before the change."""
+
     async def update(
-        self, key: SessionKey, changes: Mapping[str, object], actor: Actor
+        self,
+        key: SessionKey,
+        changes: Mapping[str, object],
+        actor: Actor,
+        fence: Fence | None = None,
     ) -> Session | None:
         """Change roles, email, name or metadata of a live session; None if there is none."""
 
     async def renew(
-        self, key: SessionKey, new: SessionKey, grace_ms: int, actor: Actor
+        self,
+        key: SessionKey,
+        new: SessionKey,
+        grace_ms: int,
+        actor: Actor,
+        fence: Fence | None = None,
     ) -> Session | None:
         """Move a live session to a new key; the old one ends after `grace_ms`."""
 
-    async def end(self, key: SessionKey, why: EndState, actor: Actor) -> str | None:
+    async def end(
+        self, key: SessionKey, why: EndState, actor: Actor, fence: Fence | None = None
+    ) -> str | None:
         """End one session; return its user, or None if there was none."""
 
-    async def end_all(self, user: str, keep: SessionKey | None, actor: Actor) -> tuple[Ended, ...]:
+    async def end_all(
+        self, user: str, keep: SessionKey | None, actor: Actor, fence: Fence | None = None
+    ) -> tuple[Ended, ...]:
         """End all sessions that the user had when the call began, but `keep`."""
 
-    async def end_device(self, user: str, device_id: str, actor: Actor) -> tuple[Ended, ...]:
+    async def end_device(
+        self, user: str, device_id: str, actor: Actor, fence: Fence | None = None
+    ) -> tuple[Ended, ...]:
         """End the user's sessions on one device."""
 
     async def sessions_of(self, user: str) -> tuple[Session, ...]:

@@ -13,7 +13,7 @@ from .credentials import key_of_id, key_of_token, new_token, partition_of_user
 from .devices import device_of
 from .errors import InvalidInput, Problem
 from .model import Actor, Ended, EndState, Login, Session, SessionKey
-from .ports import Created, SessionStore, SignInRules
+from .ports import Confirmation, Created, Fence, SessionStore, SignInRules
 
 MAX_PAGE = 200
 # The last activity and id of a page's last session: what follows it is the next page. Or nothing.
@@ -32,22 +32,12 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a revocation did, and who can no longer allow because of it.
-
-    No replica trusts its memory yet, so none needs to confirm: a revocation that Redis has
-    acknowledged is complete.
-    """
+    """What a revocation did, and who can no longer allow because of it."""
 
     ended: tuple[Ended, ...]
     took_ms: float
-    live: int = 0
-    confirmed: int = 0
-    lease_expired: int = 0
+    replicas: Confirmation
     durable: bool | None = None
-
-    @property
-    def complete(self) -> bool:
-        return self.confirmed + self.lease_expired >= self.live
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +102,11 @@ class Sessions:
             return None
         changed = replace(session, **changes)
         check_identity(changed.user, changed.email, changed.name, changed.roles, changed.device.id)
-        return await self._store.update(key, changes, actor)
+        fence = self._store.fence()
+        updated = await self._store.update(key, changes, actor, fence)
+        if updated is not None:
+            await self._store.confirmed(fence)
+        return updated
 
     async def renew(
         self, session_id: str, grace_ms: int, actor: Actor
@@ -122,29 +116,39 @@ class Sessions:
         if key is None:
             return None
         token, new = self._fresh(key.partition)
-        session = await self._store.renew(key, new, grace_ms, actor)
-        return None if session is None else (token, session)
+        fence = self._store.fence()
+        session = await self._store.renew(key, new, grace_ms, actor, fence)
+        if session is None:
+            return None
+        await self._store.confirmed(fence)
+        return token, session
 
     async def end(self, session_id: str, actor: Actor) -> Receipt | None:
         """Revoke one session; None if there was none."""
-        started = time.perf_counter()
+        started, fence = time.perf_counter(), self._store.fence()
         key = key_of_id(session_id, self._partitions)
-        if key is None or await self._store.end(key, EndState.REVOKED, actor) is None:
+        if key is None or await self._store.end(key, EndState.REVOKED, actor, fence) is None:
             return None
-        return _receipt(started, (Ended(session_id, EndState.REVOKED),))
+        return await self._receipt(started, (Ended(session_id, EndState.REVOKED),), fence)
 
     async def end_all(self, user: str, keep_id: str, actor: Actor) -> Receipt:
         """Revoke all sessions of a user, but the one with id `keep_id` if that is not empty."""
-        started = time.perf_counter()
+        started, fence = time.perf_counter(), self._store.fence()
         keep = key_of_id(keep_id, self._partitions) if keep_id else None
         if keep_id and keep is None:
             raise InvalidInput((Problem("except", "is not a session id"),))
-        return _receipt(started, await self._store.end_all(user, keep, actor))
+        ended = await self._store.end_all(user, keep, actor, fence)
+        return await self._receipt(started, ended, fence)
 
     async def end_device(self, user: str, device_id: str, actor: Actor) -> Receipt:
         """Revoke the sessions of a user on one device."""
-        started = time.perf_counter()
-        return _receipt(started, await self._store.end_device(user, device_id, actor))
+        started, fence = time.perf_counter(), self._store.fence()
+        ended = await self._store.end_device(user, device_id, actor, fence)
+        return await self._receipt(started, ended, fence)
+
+    async def _receipt(self, started: float, ended: tuple[Ended, ...], fence: Fence) -> Receipt:
+        confirmation = await self._store.confirmed(fence)
+        return Receipt(ended, round((time.perf_counter() - started) * 1000, 3), confirmation)
 
     def _fresh(self, partition: str) -> tuple[str, SessionKey]:
         token = new_token(partition)
@@ -183,10 +187,6 @@ def check_identity(
         )
     if problems:
         raise InvalidInput(tuple(problems))
-
-
-def _receipt(started: float, ended: tuple[Ended, ...]) -> Receipt:
-    return Receipt(ended, took_ms=round((time.perf_counter() - started) * 1000, 3))
 
 
 def _newest_first(session: Session) -> tuple[int, str]:

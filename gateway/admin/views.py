@@ -91,11 +91,11 @@ def receipt_view(receipt: Receipt) -> dict[str, object]:
         "ended": len(receipt.ended),
         "sessions": [each.id for each in receipt.ended],
         "replicas": {
-            "live": receipt.live,
-            "confirmed": receipt.confirmed,
-            "lease_expired": receipt.lease_expired,
+            "live": receipt.replicas.live,
+            "confirmed": receipt.replicas.confirmed,
+            "lease_expired": receipt.replicas.lease_expired,
         },
-        "complete": receipt.complete,
+        "complete": receipt.replicas.complete,
         "durable": receipt.durable,
         "took_ms": receipt.took_ms,
     }

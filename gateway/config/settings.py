@@ -182,11 +182,25 @@ class Session(_Section):
         )
 
 
-class Revocation(_Section):
-    """How long a revocation may take at most. No replica trusts its memory yet: it is immediate."""
+def _lease(time_ms: int) -> int:
+    if not 100 <= time_ms <= 60_000:
+        raise ValueError("must be between 100ms and 1m")
+    return time_ms
 
-    lease: Duration = 500
+
+class Revocation(_Section):
+    """How long a replica may go on trusting its memory, and an answer may wait for the others."""
+
+    lease: Annotated[Duration, AfterValidator(_lease)] = 500
     confirm_timeout: Duration = 1000
+
+
+class NearCache(_Section):
+    """What a replica remembers of live sessions."""
+
+    enabled: bool = True
+    max_entries: Annotated[int, Field(ge=1000, le=100_000_000)] = 500_000
+    max_bytes: Annotated[int, Field(ge=1_048_576)] = 256 * 1_048_576
 
 
 class Postgres(_Section):
@@ -251,6 +265,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     session: Session = Session()
     revocation: Revocation = Revocation()
+    near_cache: NearCache = NearCache()
     postgres: Postgres = Postgres()
     geo: Geo = Geo()
     events: Events = Events()

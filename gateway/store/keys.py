@@ -8,6 +8,8 @@
 | `gw:t:{pp}` | zset | `<digest>:<user>`, score = when it may be over, ms | with the last session |
 | `gw:e:{pp}` | stream | the outbox | never: it is bounded |
 | `gw:x:{pp}` | string | events dropped because the outbox was full | never |
+| `gw:s:{pp}:!<fence>` | string | stands behind a change; see `replicas` | after 10 s |
+| `gw:replicas` | hash | replicas that answer from memory: name, heartbeats | never |
 | `gw:partitions` | string | the number of partitions, fixed at the first start | never |
 
 A session is valid while its record **and** its activity exist.
@@ -25,9 +27,24 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.partitions = f"{prefix}partitions"
+        self.replicas = f"{prefix}replicas"
+        self.tracked = f"{prefix}s:"  # every change below it is told to all replicas
+        self._end_of_record = len(f"{self.tracked}{{pp}}:")
 
     def record(self, key: SessionKey) -> str:
         return f"{self.prefix}s:{{{key.partition}}}:{key.digest}"
+
+    def parse_record(self, name: bytes) -> tuple[str, str]:
+        """Return the partition and the end of the name of a tracked key."""
+        text = name.decode("ascii", "replace")
+        return text[self._end_of_record - 4 : self._end_of_record - 2], text[self._end_of_record :]
+
+    def confirmations(self, replica: str) -> str:
+        """Return the channel on which `replica` is told who has passed its changes."""
+        return f"{self.prefix}passed:{replica}"
+
+    def fence(self, partition: str, end: str) -> str:
+        return f"{self.tracked}{{{partition}}}:{end}"
 
     def activity(self, key: SessionKey) -> str:
         return f"{self.prefix}a:{{{key.partition}}}:{key.digest}"

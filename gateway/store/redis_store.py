@@ -15,12 +15,15 @@ from redis.exceptions import RedisError, ResponseError
 
 from ..credentials import digest_of_user, partition_of_user
 from ..errors import ConfigurationError, SessionLimitReached, StoreUnavailable
+from ..identity import Stand, standing_of
 from ..model import Actor, Device, Ended, EndState, Login, Session, SessionKey
-from ..ports import Created, Reading, Remembered, SignInRules, Touched
+from ..ports import Confirmation, Created, Fence, Reading, Remembered, SignInRules, Touched
 from . import records, scripts
 from .faults import as_unavailable
 from .keys import Keys
+from .memory import Memory, MemoryOptions
 from .reader import Reader
+from .replicas import NO_FENCE, ReplicaFence
 from .values import mget
 
 BATCH = 1000  # a script over more members would block Redis (80 ms for 50,000)
@@ -71,6 +74,8 @@ class RedisStore:
         outbox_limit: int = 10_000,
         count_error: Callable[[str], None] = ignore,
         on_lost_event: Callable[[int], None] = ignore,
+        memory: MemoryOptions | None = None,
+        stand: Stand = standing_of,
     ) -> None:
         self._client = client
         self._keys = Keys(prefix)
@@ -80,6 +85,11 @@ class RedisStore:
         self._on_lost_event = on_lost_event
         self._reader = Reader(client, self._keys, count_error)
         self._scripts: dict[str, AsyncScript] = {}  # until it is open
+        self._memory = (
+            None
+            if memory is None
+            else Memory(client, self._keys, memory, stand=stand, count_error=count_error)
+        )
 
     async def open(self) -> ServerFacts:
         """Learn what the server can do and check that it was set up with the same partitions.
@@ -97,9 +107,14 @@ class RedisStore:
             )
         facts = await self._facts()
         self._scripts = scripts.register(self._client, knows_flags=knows_flags)
+        if self._memory is not None:
+            evicts = facts.eviction_policy not in ("noeviction", "unknown")
+            self._memory.open(knows_flags=knows_flags, registry_lasts=not evicts)
         return facts
 
     async def close(self) -> None:
+        if self._memory is not None:
+            await self._memory.close()
         await self._reader.close()
         await self._client.aclose()
 
@@ -108,12 +123,26 @@ class RedisStore:
             self._require_open()
             await self._client.ping()
 
-    def recall(self, key: SessionKey) -> Remembered | None:  # noqa: ARG002
-        return None
+    def recall(self, key: SessionKey) -> Remembered | None:
+        return None if self._memory is None else self._memory.recall(key)
 
     async def read(self, key: SessionKey) -> Reading:
         self._require_open()
-        return await self._reader.read(key)
+        reading = None if self._memory is None else await self._memory.read(key)
+        return reading if reading is not None else await self._reader.read(key)
+
+    def fence(self) -> Fence:
+        return NO_FENCE if self._memory is None else self._memory.replicas.fence()
+
+    async def confirmed(self, fence: Fence) -> Confirmation:
+        if self._memory is None or not isinstance(fence, ReplicaFence):
+            return Confirmation()
+        return await self._memory.replicas.confirmed(fence)
+
+    async def remove_silent_replicas(self) -> None:
+        """Take replicas that have died out of the registry; see `Replicas.remove_silent`."""
+        if self._memory is not None:
+            await self._memory.replicas.remove_silent()
 
     async def create(
         self, key: SessionKey, login: Login, device: Device, rules: SignInRules, actor: Actor
@@ -154,10 +183,17 @@ class RedisStore:
                 keys=self._script_keys(key.partition),
                 args=[*self._common(key.partition, Actor("")), key.digest, interval_ms],
             )
-            return Touched(int(reply[0]), bool(reply[1])) if reply else None
+            touched = Touched(int(reply[0]), bool(reply[1])) if reply else None
+        if self._memory is not None:
+            self._memory.note_touched(key, touched)
+        return touched
 
     async def update(
-        self, key: SessionKey, changes: Mapping[str, object], actor: Actor
+        self,
+        key: SessionKey,
+        changes: Mapping[str, object],
+        actor: Actor,
+        fence: Fence | None = None,
     ) -> Session | None:
         for _ in range(_ATTEMPTS):
             old, session = await self._raw(key)
@@ -167,7 +203,7 @@ class RedisStore:
                 new = records.changed(old, changes)
                 reply = await self._run(
                     "update", key.partition, actor, key.digest, old, new, session.user,
-                    orjson.dumps({name: changes[name] for name in sorted(changes)}),
+                    orjson.dumps({name: changes[name] for name in sorted(changes)}), fence=fence,
                 )  # fmt: skip
             if reply[0] == b"gone":
                 return None
@@ -176,7 +212,12 @@ class RedisStore:
         raise StoreUnavailable("conflict", "the session kept changing; try again")
 
     async def renew(
-        self, key: SessionKey, new: SessionKey, grace_ms: int, actor: Actor
+        self,
+        key: SessionKey,
+        new: SessionKey,
+        grace_ms: int,
+        actor: Actor,
+        fence: Fence | None = None,
     ) -> Session | None:
         for _ in range(_ATTEMPTS):
             old, session = await self._raw(key)
@@ -186,6 +227,7 @@ class RedisStore:
                 reply = await self._run(
                     "renew", key.partition, actor, key.digest, old, new.digest,
                     records.rest_for_key(old, new), grace_ms, records.rest_for_key(old, key),
+                    fence=fence,
                 )  # fmt: skip
             if reply[0] == b"gone":
                 return None
@@ -193,16 +235,22 @@ class RedisStore:
                 return (await self.read(new)).session
         raise StoreUnavailable("conflict", "the session kept changing; try again")
 
-    async def end(self, key: SessionKey, why: EndState, actor: Actor) -> str | None:
+    async def end(
+        self, key: SessionKey, why: EndState, actor: Actor, fence: Fence | None = None
+    ) -> str | None:
         with as_unavailable(self._count_error):
-            reply = await self._run("end_one", key.partition, actor, key.digest, why)
+            reply = await self._run("end_one", key.partition, actor, key.digest, why, fence=fence)
         return str(reply[0], "utf-8") if reply else None
 
-    async def end_all(self, user: str, keep: SessionKey | None, actor: Actor) -> tuple[Ended, ...]:
-        return await self._end_batches("end_all", user, keep.digest if keep else "", actor)
+    async def end_all(
+        self, user: str, keep: SessionKey | None, actor: Actor, fence: Fence | None = None
+    ) -> tuple[Ended, ...]:
+        return await self._end_batches("end_all", user, keep.digest if keep else "", actor, fence)
 
-    async def end_device(self, user: str, device_id: str, actor: Actor) -> tuple[Ended, ...]:
-        return await self._end_batches("end_device", user, device_id, actor)
+    async def end_device(
+        self, user: str, device_id: str, actor: Actor, fence: Fence | None = None
+    ) -> tuple[Ended, ...]:
+        return await self._end_batches("end_device", user, device_id, actor, fence)
 
     async def sessions_of(self, user: str) -> tuple[Session, ...]:
         partition = partition_of_user(user, self._partitions)
@@ -248,7 +296,7 @@ class RedisStore:
         return sum(lengths)
 
     async def _end_batches(
-        self, script: str, user: str, argument: str, actor: Actor
+        self, script: str, user: str, argument: str, actor: Actor, fence: Fence | None
     ) -> tuple[Ended, ...]:
         """Run the batches from the first to the last, until such a pass was one step or idle.
 
@@ -264,7 +312,7 @@ class RedisStore:
                 with as_unavailable(self._count_error):
                     reply = await self._run(
                         script, partition, actor, user, digest_of_user(user), cutoff, offset,
-                        BATCH, argument,
+                        BATCH, argument, fence=fence,
                     )  # fmt: skip
                     offset, cutoff, digests = int(reply[0]), int(reply[1]), reply[2:]
                     ended += [Ended(partition + each.decode(), EndState.REVOKED)
@@ -273,11 +321,22 @@ class RedisStore:
                 found = found or bool(digests)
         return tuple(ended)
 
-    async def _run(self, script: str, partition: str, actor: Actor, *args: Any) -> list[Any]:
+    async def _run(
+        self,
+        script: str,
+        partition: str,
+        actor: Actor,
+        *args: Any,
+        fence: Fence | None = None,
+    ) -> list[Any]:
         """Run a script; report events that could not be written; return the rest of its reply."""
         self._require_open()
+        keys = self._script_keys(partition)
+        end = "" if fence is None else fence.next_step()
+        if end:
+            keys.append(self._keys.fence(partition, end))
         reply = await self._scripts[script](
-            keys=self._script_keys(partition), args=[*self._common(partition, actor), *args]
+            keys=keys, args=[*self._common(partition, actor), *args]
         )
         if reply[0]:
             self._on_lost_event(int(reply[0]))

@@ -13,6 +13,7 @@ local fields = parse(record)
 if not fields then
   redis.call('DEL', records .. digest, activities .. digest)
   emit('session.ended', digest, '', now, 'why', why)
+  fence()
   return {lost, ''}
 end
 local index = indexes .. fields.h
@@ -29,4 +30,5 @@ if fields.f then
     end
   end
 end
+fence()
 return {lost, fields.u}

@@ -1,5 +1,6 @@
 -- Stands in front of every script. Only locals: one undeclared global would poison later scripts.
--- KEYS[1] outbox, KEYS[2] count of dropped events, KEYS[3] when to look at which session next.
+-- KEYS[1] outbox, KEYS[2] count of dropped events, KEYS[3] when to look at which session next,
+-- KEYS[4] a fence, or none.
 -- ARGV[1..3] prefixes of records, activities, indexes; [4] partition; [5] most events kept;
 -- ARGV[6..8] who asks, why, request id. A script's own arguments begin at ARGV[9].
 local records, activities, indexes, partition = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -50,6 +51,12 @@ local function emit(kind, digest, user, now, ...)
   local added = redis.pcall('XADD', KEYS[1], '*', 'type', kind, 'id', partition .. digest,
     'user', user, 'at', number(now), 'by', ARGV[6], 'reason', ARGV[7], 'request', ARGV[8], ...)
   if type(added) == 'table' and added.err then lost = lost + 1 end
+end
+
+-- Writes the fence behind a change, last: a replica that sees it invalidated has seen the change.
+-- One that cannot be written undoes nothing; nobody confirms it, and a lease is waited for.
+local function fence()
+  if KEYS[4] then redis.pcall('SET', KEYS[4], '', 'PX', 10000) end
 end
 
 -- The due list names a session by its digest and that of its user (the end of the index's key).
@@ -110,5 +117,6 @@ local function end_chosen(index, user, cutoff, offset, batch, chosen)
   end
   local next_offset = offset + kept
   if #members < 2 * batch then next_offset = -1 end
+  fence()
   return {lost, next_offset, number(cutoff), unpack(ended)}
 end

@@ -32,4 +32,5 @@ else
 end
 keep_index(index)
 emit('session.renewed', new, fields.u, now, 'previous', partition .. old)
+fence()
 return {lost, 'ok'}

@@ -6,4 +6,5 @@ if not record or redis.call('EXISTS', activities .. ARGV[9]) == 0 then return {0
 if record ~= ARGV[10] then return {0, 'changed'} end
 redis.call('SET', records .. ARGV[9], ARGV[11], 'XX', 'KEEPTTL')
 emit('session.updated', ARGV[9], ARGV[12], now_ms(), 'data', ARGV[13])
+fence()
 return {lost, 'ok'}

@@ -1,0 +1,118 @@
+"""What this replica remembers of sessions, and the lease under which it may trust that.
+
+Facts are remembered, never decisions. Memory is trusted only while a heartbeat that was *sent*
+less than a lease ago was answered by a master: a server that hangs or a network that drops
+packets gives no sign at all, only the lease ends trust then. No I/O here; `link` feeds it in the
+order of Redis' own stream.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+from ..model import SessionKey, Standing
+from ..ports import Remembered
+
+# Includes the time that the machine was suspended; CLOCK_MONOTONIC does not, on Linux.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# What an entry takes besides its header lines and roles (measured, 64 bits).
+_ENTRY_BYTES = 480
+_EVICTED_AT_ONCE = 16  # a sixteenth: to find the oldest of a dict takes longer the more went before
+
+
+def elapsed_ms() -> int:
+    """Return milliseconds of a clock that nobody sets and that suspending does not stop."""
+    return time.clock_gettime_ns(_CLOCK) // 1_000_000
+
+
+class NearCache:
+    """Live sessions, bounded by entries and by bytes; the oldest go first.
+
+    Only live sessions are kept, so unknown tokens cannot push any out.
+    """
+
+    def __init__(
+        self,
+        *,
+        lease_ms: int,
+        max_entries: int,
+        max_bytes: int,
+        clock: Callable[[], int] = elapsed_ms,
+    ) -> None:
+        self.lease_ms = lease_ms
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._entries: dict[SessionKey, Standing] = {}
+        self._bytes = 0
+        self._trusted_until_ms = 0
+        self._skew_ms = 0  # Redis' clock minus ours, never too low: entries end early, not late
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory the entries take."""
+        return self._bytes
+
+    def now_ms(self) -> int:
+        """Return the time on our own clock; only for `extend_lease`."""
+        return self._clock()
+
+    def fresh(self) -> bool:
+        """Tell whether memory may be trusted now."""
+        return self._clock() < self._trusted_until_ms
+
+    def recall(self, key: SessionKey) -> Remembered | None:
+        """Return the session if it is known, has not ended by itself, and may be trusted."""
+        now = self._clock()
+        session = self._entries.get(key)
+        if session is None or now >= self._trusted_until_ms:
+            return None
+        now += self._skew_ms
+        if now >= session.expires_ms or now >= session.last_seen_ms + session.idle_ms:
+            return None  # Redis may push nothing for long after a TTL has run out
+        return Remembered(session, now)
+
+    def extend_lease(self, sent_ms: int, redis_ms: int) -> None:
+        """Note that a master, whose clock said `redis_ms`, answered what was sent at `sent_ms`."""
+        self._trusted_until_ms = max(self._trusted_until_ms, sent_ms + self.lease_ms)
+        self._skew_ms = redis_ms - sent_ms
+
+    def keep(self, session: Standing) -> None:
+        """Remember a session that was read in the stream's order."""
+        self.forget(session.key)
+        self._entries[session.key] = session
+        self._bytes += _size(session)
+        if len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+            self._evict()
+
+    def note_activity(self, key: SessionKey, seen_ms: int) -> None:
+        """Note that Redis has a later activity of a session than the one that is remembered."""
+        old = self._entries.get(key)
+        if old is not None and seen_ms > old.last_seen_ms:
+            self._entries[key] = old.seen_at(seen_ms)
+
+    def forget(self, key: SessionKey) -> None:
+        """Drop one session."""
+        old = self._entries.pop(key, None)
+        if old is not None:
+            self._bytes -= _size(old)
+
+    def forget_all(self) -> None:
+        """Drop everything and the lease with it: the stream is broken, or Redis was flushed."""
+        self._trusted_until_ms = 0
+        self._entries.clear()
+        self._bytes = 0
+
+    def _evict(self) -> None:
+        count = len(self._entries) // _EVICTED_AT_ONCE + 1
+        for key in list(itertools.islice(self._entries, count)):
+            self.forget(key)
+
+
+def _size(session: Standing) -> int:
+    return _ENTRY_BYTES + len(session.identity)
