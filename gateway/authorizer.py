@@ -15,6 +15,9 @@ from .policy import Policy, Rule, is_public
 from .ports import SessionStore
 from .target import METHODS, normal_host, readings
 
+_MAX_PLACES = 4096
+_MAX_PLACE = 512  # characters
+
 
 class Question(NamedTuple):
     """A check that only the store can settle."""
@@ -41,6 +44,7 @@ class Authorizer:
     ) -> None:
         self._policy = policy
         self._store = store
+        self._rules: dict[tuple[str, str, str], tuple[Rule, ...] | Decision] = {}
         self._cookie = cookie_name.encode("ascii")
         self._partitions = partitions
         self._stand = stand
@@ -53,19 +57,11 @@ class Authorizer:
 
     def consider(self, request: CheckRequest) -> Decision | Question:
         """Return the decision if it needs no wait: of the rules, or of a session in memory."""
-        host = normal_host(request.host)
-        if host is None:
-            return DENIALS[Reason.BAD_HOST]
-        if request.method not in METHODS:
-            return DENIALS[Reason.BAD_METHOD]
-        paths = readings(request.target)
-        if paths is None:
-            return DENIALS[Reason.AMBIGUOUS_PATH]
-        rules = self._policy.match_all(request.method, host, paths)
-        if isinstance(rules, Reason):
-            return DENIALS[rules]
-        if is_public(rules):
-            return PUBLIC
+        path = request.target.partition("?")[0]
+        place = request.method, request.host, path
+        rules = self._rules.get(place) or self._look_up_rules(*place)
+        if isinstance(rules, Decision):
+            return rules
         key = key_of_cookies(request.cookies, self._cookie, self._partitions)
         if isinstance(key, Reason):
             return DENIALS[key]
@@ -73,6 +69,33 @@ class Authorizer:
         if remembered is None:
             return Question(key, rules)
         return self._judge(remembered.session, remembered.now_ms, rules)
+
+    def _look_up_rules(self, method: str, host: str, path: str) -> tuple[Rule, ...] | Decision:
+        """Return what the policy says of a place, and remember it if it is not too long.
+
+        The policy is fixed, so this depends on nothing else; a flood of made-up places only
+        makes it look up again.
+        """
+        rules = self._match(method, host, path)
+        if len(method) + len(host) + len(path) <= _MAX_PLACE:
+            if len(self._rules) >= _MAX_PLACES:
+                self._rules.clear()
+            self._rules[method, host, path] = rules
+        return rules
+
+    def _match(self, method: str, host: str, path: str) -> tuple[Rule, ...] | Decision:
+        name = normal_host(host)
+        if name is None:
+            return DENIALS[Reason.BAD_HOST]
+        if method not in METHODS:
+            return DENIALS[Reason.BAD_METHOD]
+        paths = readings(path)
+        if paths is None:
+            return DENIALS[Reason.AMBIGUOUS_PATH]
+        rules = self._policy.match_all(method, name, paths)
+        if isinstance(rules, Reason):
+            return DENIALS[rules]
+        return PUBLIC if is_public(rules) else rules
 
     async def _settle(self, question: Question) -> Decision:
         try:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from functools import cache
 
 from .decision import Reason
 from .model import SessionKey
 
 # Two hex digits of partition and 256 random bits in base64url (ASVS 7.2.3 asks for 128).
 TOKEN_BYTES = 32
-_TOKEN = re.compile(rb"([0-9a-f]{2})[A-Za-z0-9_-]{43}", re.ASCII)
+_TOKEN = re.compile(rb"[0-9a-f]{2}[A-Za-z0-9_-]{43}", re.ASCII)
 _SESSION_ID = re.compile(r"([0-9a-f]{2})([0-9a-f]{32})", re.ASCII)
 
 
@@ -27,10 +28,12 @@ def new_token(partition: str) -> str:
 
 def key_of_token(token: bytes, partitions: int) -> SessionKey | None:
     """Return where the token's session would live, or None if no token looks like this."""
-    match = _TOKEN.fullmatch(token)
-    if match is None or int(match[1], 16) >= partitions:
+    if _TOKEN.fullmatch(token) is None:
         return None
-    return SessionKey(match[1].decode(), hashlib.sha256(token).hexdigest()[:32])
+    partition = token[:2].decode()
+    if int(partition, 16) >= partitions:
+        return None
+    return SessionKey(partition, hashlib.sha256(token).hexdigest()[:32])
 
 
 def key_of_id(session_id: str, partitions: int) -> SessionKey | None:
@@ -63,17 +66,17 @@ def session_cookie(headers: tuple[bytes, ...], name: bytes) -> bytes | Reason:
     """
     found: bytes | None = None
     for header in headers:
-        if name not in header:
-            continue
-        for pair in header.split(b";"):
-            key, separator, value = pair.partition(b"=")
-            if not separator or key.strip(b" \t") != name:
-                continue
-            value = value.strip(b" \t")
-            if found is not None and found != value:
+        for value in _pairs_named(name).findall(header):
+            if found is not None and found != value.rstrip(b" \t"):
                 return Reason.DUPLICATE_COOKIE
-            found = value
+            found = value.rstrip(b" \t")
     return Reason.NO_SESSION if found is None else found
+
+
+@cache
+def _pairs_named(name: bytes) -> re.Pattern[bytes]:
+    """Match the pairs of one name, and capture their values with the space behind them."""
+    return re.compile(rb"(?:\A|;)[ \t]*" + re.escape(name) + rb"[ \t]*=[ \t]*([^;]*)")
 
 
 def key_of_cookies(headers: tuple[bytes, ...], name: bytes, partitions: int) -> SessionKey | Reason:

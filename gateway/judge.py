@@ -17,7 +17,7 @@ def refusal(session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> R
         return Reason.UNKNOWN_SESSION
     if now_ms >= session.expires_ms:
         return Reason.EXPIRED
-    if now_ms >= session.idle_expires_ms:
+    if now_ms >= session.last_seen_ms + session.idle_ms:
         return Reason.IDLE
     if not rules:
         return Reason.NO_RULE

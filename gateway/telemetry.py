@@ -23,7 +23,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from .decision import Decision, Kind
+from .decision import Decision, Reason, kind_of
 from .model import CheckRequest
 
 BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25)
@@ -55,7 +55,7 @@ class Metrics(Collector):
     """Everything that is counted. `text()` is the Prometheus exposition."""
 
     def __init__(self) -> None:
-        self.checks: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self.checks: defaultdict[tuple[str, Reason | None], int] = defaultdict(int)
         self.seconds: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.store_errors: defaultdict[str, int] = defaultdict(int)
         self.ended: defaultdict[str, int] = defaultdict(int)
@@ -74,7 +74,11 @@ class Metrics(Collector):
         self.store_errors[kind] += 1
 
     def collect(self) -> Iterator[Metric]:
-        yield _counter("gateway_checks", "Checks answered.", self.checks,
+        checks = {
+            (adapter, kind_of(reason).value, reason or ""): count
+            for (adapter, reason), count in self.checks.items()
+        }
+        yield _counter("gateway_checks", "Checks answered.", checks,
                        ("adapter", "decision", "reason"))  # fmt: skip
         yield self._check_seconds()
         yield _counter("gateway_store_errors", "Faults of Redis by kind.", self.store_errors,
@@ -127,10 +131,9 @@ class CheckObserver:
     def __call__(
         self, adapter: str, request: CheckRequest | None, decision: Decision, seconds: float
     ) -> None:
-        kind = decision.kind
-        self._metrics.checks[adapter, kind.value, decision.reason or ""] += 1
+        self._metrics.checks[adapter, decision.reason] += 1
         self._metrics.seconds[adapter].observe(seconds)
-        if self._log_denials and kind is not Kind.ALLOW:
+        if self._log_denials and decision.reason is not None:
             self._log.info(
                 "denied",
                 adapter=adapter,

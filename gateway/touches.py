@@ -9,6 +9,7 @@ from .model import SessionKey, Standing
 from .ports import SessionStore
 
 _MAX_WAITING = 10_000
+_PER_IDLE = 20  # a session ends at most a twentieth of its idle time early
 
 
 class Touches:
@@ -25,8 +26,10 @@ class Touches:
 
         When more wait than fit, this one is noted at its next check.
         """
-        stale = now_ms - session.last_seen_ms >= self._interval(session)
-        if stale and len(self._waiting) < _MAX_WAITING:
+        rested_ms = now_ms - session.last_seen_ms
+        if rested_ms < self._interval_ms and rested_ms * _PER_IDLE < session.idle_ms:
+            return
+        if len(self._waiting) < _MAX_WAITING:
             self._waiting[session.key] = session
             self._work.set()
 
@@ -45,4 +48,4 @@ class Touches:
                 continue
 
     def _interval(self, session: Standing) -> int:
-        return max(1, min(self._interval_ms, session.idle_ms // 20))
+        return max(1, min(self._interval_ms, session.idle_ms // _PER_IDLE))

@@ -6,18 +6,25 @@ it: one address. Other families' headers come from the client and are not looked
 
 from __future__ import annotations
 
+from multidict import istr
+
 from ..decision import Reason
 from ..model import CheckRequest
 from .answers import auth_request as write
 from .wire import Adapter, Subrequest, scheme_of, sole_address
 
+X_ORIGINAL_METHOD = istr("X-Original-Method")
+X_ORIGINAL_URI = istr("X-Original-URI")
+HOST = istr("Host")
+X_FORWARDED_FOR = istr("X-Forwarded-For")
+
 
 def read(subrequest: Subrequest) -> CheckRequest | Reason:
     """Return the request that nginx asks about."""
-    method = subrequest.sole("X-Original-Method")
-    target = subrequest.sole("X-Original-URI")
-    host = subrequest.sole("Host")
-    address = sole_address(subrequest.sole("X-Forwarded-For"))
+    method = subrequest.sole(X_ORIGINAL_METHOD)
+    target = subrequest.sole(X_ORIGINAL_URI)
+    host = subrequest.sole(HOST)
+    address = sole_address(subrequest.sole(X_FORWARDED_FOR))
     scheme = scheme_of(subrequest)
     if not (method and target and host and address and scheme):
         return Reason.BAD_FORWARDED_REQUEST

@@ -24,9 +24,8 @@ LIMITS = {"max_line_size": 65536, "max_field_size": 65536, "max_headers": 512}
 
 # What is used of aiohttp's inside. Where a release has moved it, aiohttp's own way serves alone.
 _INTERNALS = frozenset(
-    {"_parser", "_paused", "_waiter", "_messages", "_close", "_next_keepalive_close_time",
-     "_keepalive_timeout"}
-)  # fmt: skip
+    {"_parser", "_paused", "_close", "_next_keepalive_close_time", "_keepalive_timeout"}
+)
 
 
 def fits(connection: type, parser: type) -> bool:
@@ -63,20 +62,21 @@ class CheckServer(web.Server):
         answer = await self.listener.answer(subrequest)
         # An older client than HTTP/1.1 keeps a connection only if it is told to; it is not.
         close = self.draining or not request.keep_alive or request.version < (1, 1)
-        return _as_response(_Written(answer, close=close))
+        return connection.respond(answer, close=close)
 
 
 class _Connection(web.RequestHandler):
     """aiohttp's connection, which keeps from its task what is answered at once."""
 
-    __slots__ = ("_server", "from_proxy")
+    __slots__ = ("_server", "from_proxy", "unanswered")
 
     def __init__(self, server: CheckServer, **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
         self.from_proxy = False
+        self.unanswered = 0  # messages that were left to aiohttp
         if ANSWERS_AT_ONCE:
-            self._parser: Any = _AnsweringParser(self._parser, self._answer_now)
+            self._parser: Any = _AnsweringParser(self._parser, self)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -89,12 +89,10 @@ class _Connection(web.RequestHandler):
         # A Unix socket: whoever may open it is trusted; its mode is the operator's choice.
         return isinstance(transport.get_extra_info("sockname"), (str, bytes))
 
-    def _answer_now(self, message: RawRequestMessage, payload: object) -> bool:
+    def answer_now(self, message: RawRequestMessage, payload: object) -> bool:
         """Answer if that needs no wait, and nothing before it waits for its own answer."""
         if (
-            self._waiter is None  # aiohttp's task is busy with an earlier one
-            or self._waiter.done()
-            or self._messages
+            self.unanswered
             or self._paused
             or self._close
             or self._server.draining
@@ -132,23 +130,38 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("half an answer is sent already")
         answer = self._server.listener.broken(exc, ours=status >= 500)
-        return _as_response(_Written(answer, close=True))
+        return self.respond(answer, close=True)
+
+    def respond(self, answer: Answer, *, close: bool) -> web.StreamResponse:
+        """Return what aiohttp takes for a response."""
+        return cast("web.StreamResponse", _Written(self, answer, close=close))
 
 
 class _AnsweringParser:
-    """aiohttp's parser, which returns only those messages that `answer` did not take."""
+    """aiohttp's parser, which returns only those messages that were not answered at once.
 
-    def __init__(self, parser: Any, answer: Any) -> None:
+    Answers go out in the order of the questions: at once only while none is left to aiohttp.
+    """
+
+    def __init__(self, parser: Any, connection: _Connection) -> None:
         self._parser = parser
-        self._answer = answer
+        self._connection = connection
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
-        messages, upgraded, tail = self._parser.feed_data(data)
-        for place, (message, payload) in enumerate(messages):
-            if not self._answer(message, payload):
-                return messages[place:], upgraded, tail
-            self._parser.message_consumed()
-        return (), upgraded, tail
+        connection = self._connection
+        try:
+            messages, upgraded, tail = self._parser.feed_data(data)
+        except Exception:
+            connection.unanswered += 1  # aiohttp answers what it cannot parse
+            raise
+        left = []
+        for message in messages:
+            if connection.answer_now(*message):
+                self._parser.message_consumed()
+            else:
+                connection.unanswered += 1
+                left.append(message)
+        return left, upgraded, tail
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)
@@ -157,7 +170,8 @@ class _AnsweringParser:
 class _Written:
     """What aiohttp needs of a response: that it can write itself."""
 
-    def __init__(self, answer: Answer, *, close: bool) -> None:
+    def __init__(self, connection: _Connection, answer: Answer, *, close: bool) -> None:
+        self._connection = connection
         self._answer = answer
         self._close = close
 
@@ -173,11 +187,9 @@ class _Written:
         transport.write(
             self._answer.on_the_wire(headless=request.method == "HEAD", close=self._close)
         )
+        if not self._close:
+            self._connection.unanswered -= 1
         await request.writer.drain()
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""
-
-
-def _as_response(written: _Written) -> web.StreamResponse:
-    return cast("web.StreamResponse", written)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from multidict import istr
+
 from ..decision import Decision, Reason
 from ..model import CheckRequest
 from .answers import passed_on
@@ -23,11 +25,14 @@ from .wire import (
 
 PREFIX = "/check/ext_authz"
 
+HOST = istr("Host")
+X_FORWARDED_FOR = istr("X-Forwarded-For")
+
 
 def read(subrequest: Subrequest) -> CheckRequest | Reason:
     """Return the request that Envoy asks about."""
     target = subrequest.path.removeprefix(PREFIX)
-    host = subrequest.sole("Host")
+    host = subrequest.sole(HOST)
     scheme = scheme_of(subrequest)
     address = _address(subrequest)
     if not (target.startswith("/") and host and scheme) or address is None:
@@ -52,7 +57,7 @@ def _address(subrequest: Subrequest) -> str | None:
     """Return the client's address, "" if Envoy was not told to say, None if it is malformed."""
     if "X-Forwarded-For" not in subrequest.headers:
         return ""
-    return forwarded_address(subrequest.sole("X-Forwarded-For"), subrequest.trusted)
+    return forwarded_address(subrequest.sole(X_FORWARDED_FOR), subrequest.trusted)
 
 
 ADAPTER = Adapter("ext_authz_http", read, write)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from multidict import istr
+
 from ..decision import Decision, Reason
 from ..model import CheckRequest
 from .answers import passed_on
@@ -21,13 +23,18 @@ from .wire import (
     scheme_of,
 )
 
+X_FORWARDED_METHOD = istr("X-Forwarded-Method")
+X_FORWARDED_URI = istr("X-Forwarded-Uri")
+X_FORWARDED_HOST = istr("X-Forwarded-Host")
+X_FORWARDED_FOR = istr("X-Forwarded-For")
+
 
 def read(subrequest: Subrequest) -> CheckRequest | Reason:
     """Return the request that the proxy asks about."""
-    method = subrequest.sole("X-Forwarded-Method")
-    target = subrequest.sole("X-Forwarded-Uri")
-    host = subrequest.sole("X-Forwarded-Host")
-    address = forwarded_address(subrequest.sole("X-Forwarded-For"), subrequest.trusted)
+    method = subrequest.sole(X_FORWARDED_METHOD)
+    target = subrequest.sole(X_FORWARDED_URI)
+    host = subrequest.sole(X_FORWARDED_HOST)
+    address = forwarded_address(subrequest.sole(X_FORWARDED_FOR), subrequest.trusted)
     scheme = scheme_of(subrequest)
     if not (method and target and host and address and scheme):
         return Reason.BAD_FORWARDED_REQUEST

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from multidict import istr
+
 from ..decision import Reason
 from ..model import CheckRequest
 from .answers import auth_request as write
@@ -15,12 +17,16 @@ from .wire import Adapter, Subrequest, sole_address
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@\\\s]+)(?P<target>/\S*)", re.ASCII)
 
+X_ORIGINAL_METHOD = istr("X-Original-Method")
+X_ORIGINAL_URL = istr("X-Original-URL")
+X_REAL_IP = istr("X-Real-IP")
+
 
 def read(subrequest: Subrequest) -> CheckRequest | Reason:
     """Return the request that the ingress asks about."""
-    method = subrequest.sole("X-Original-Method")
-    url = _URL.fullmatch(subrequest.sole("X-Original-URL") or "")
-    address = sole_address(subrequest.sole("X-Real-IP"))
+    method = subrequest.sole(X_ORIGINAL_METHOD)
+    url = _URL.fullmatch(subrequest.sole(X_ORIGINAL_URL) or "")
+    address = sole_address(subrequest.sole(X_REAL_IP))
     if not (method and url and address):
         return Reason.BAD_FORWARDED_REQUEST
     return CheckRequest(

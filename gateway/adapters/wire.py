@@ -7,10 +7,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from ..decision import Decision, Reason
 from ..identity import lines
@@ -20,6 +21,10 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Without all three an nginx `proxy_cache` on the auth location hands one user's 200 to anybody.
 NEVER_CACHED = lines((("Cache-Control", "no-store"), ("Vary", "Cookie"), ("X-Accel-Expires", "0")))
+
+COOKIE = istr("Cookie")
+X_FORWARDED_PROTO = istr("X-Forwarded-Proto")
+_LONGEST_ADDRESS = 64
 
 _STATUS_LINES = {each: f"HTTP/1.1 {each} {each.phrase}\r\n".encode() for each in HTTPStatus}
 
@@ -36,12 +41,14 @@ class Subrequest(NamedTuple):
     def sole(self, name: str) -> str | None:
         """Return the header's value if it is there exactly once and not empty."""
         values = self.headers.getall(name, ())
-        return values[0] if len(values) == 1 and values[0] else None
+        return (values[0] or None) if len(values) == 1 else None
 
     def cookies(self) -> tuple[bytes, ...]:
         """Return every Cookie header as the bytes that came."""
-        values = self.headers.getall("Cookie", ())
-        return tuple(value.encode("utf-8", "surrogateescape") for value in values)
+        values = self.headers.getall(COOKIE, ())
+        if len(values) == 1:
+            return (values[0].encode("utf-8", "surrogateescape"),)
+        return tuple([value.encode("utf-8", "surrogateescape") for value in values])
 
 
 class Answer(NamedTuple):
@@ -119,11 +126,14 @@ def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
     return getattr(address, "ipv4_mapped", None) or address
 
 
+@lru_cache(maxsize=4096)
 def sole_address(text: str | None) -> str | None:
     """Return the one address that the proxy put there, in its normal form, or None.
 
     Not with a zone (`fe80::1%anything`): it is free text, and addresses are logged and compared.
     """
+    if text is not None and len(text) > _LONGEST_ADDRESS:
+        return None
     address = parse_address(text) if text and "%" not in text else None
     return None if address is None else str(address)
 
@@ -143,7 +153,7 @@ def forwarded_address(text: str | None, trusted: Trusted) -> str | None:
 
 def scheme_of(subrequest: Subrequest) -> str | None:
     """Return the scheme of return addresses: https unless the proxy says otherwise."""
-    values = subrequest.headers.getall("X-Forwarded-Proto", ())
+    values = subrequest.headers.getall(X_FORWARDED_PROTO, ())
     if not values:
         return "https"
     return values[0] if len(values) == 1 and values[0] in ("http", "https") else None

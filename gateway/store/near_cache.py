@@ -48,6 +48,7 @@ class NearCache:
         self._entries: dict[SessionKey, Standing] = {}
         self._bytes = 0
         self._trusted_until_ms = 0
+        self.hits = self.misses = self.untrusted = 0
         self._skew_ms = 0  # Redis' clock minus ours, never too low: entries end early, not late
 
     def __len__(self) -> int:
@@ -70,11 +71,18 @@ class NearCache:
         """Return the session if it is known, has not ended by itself, and may be trusted."""
         now = self._clock()
         session = self._entries.get(key)
-        if session is None or now >= self._trusted_until_ms:
+        if now >= self._trusted_until_ms:
+            self.untrusted += 1
             return None
         now += self._skew_ms
-        if now >= session.expires_ms or now >= session.last_seen_ms + session.idle_ms:
-            return None  # Redis may push nothing for long after a TTL has run out
+        if (
+            session is None
+            or now >= session.expires_ms  # Redis may push nothing for long after a TTL ran out
+            or now >= session.last_seen_ms + session.idle_ms
+        ):
+            self.misses += 1
+            return None
+        self.hits += 1
         return Remembered(session, now)
 
     def extend_lease(self, sent_ms: int, redis_ms: int) -> None:
