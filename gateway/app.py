@@ -28,7 +28,7 @@ from .ports import SignInRules
 from .sessions import Sessions
 from .sockets import bind, take_no_more, tls_context
 from .store import MemoryOptions, RedisStore, connect
-from .telemetry import CheckObserver, Metrics
+from .telemetry import CheckObserver, Metrics, NearCacheFigures
 from .touches import Touches
 
 _RETRY_OPEN_S = 0.5
@@ -46,6 +46,7 @@ class App:
         self._metrics = Metrics()
         self._stand = partial(standing_of, raw_utf8=settings.check.raw_utf8)
         self._store = self._build_store(redis_url)
+        self._metrics.near_cache = self._near_cache_figures
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._touches = Touches(self._store, settings.session.lifetime.touch_interval_ms)
@@ -90,6 +91,13 @@ class App:
             stand=self._stand,
         )
 
+    def _near_cache_figures(self) -> NearCacheFigures | None:
+        near = self._store.near
+        if near is None:
+            return None
+        reads = {"hit": near.hits, "miss": near.misses, "untrusted": near.untrusted}
+        return NearCacheFigures(reads, len(near), near.bytes, near.fresh())
+
     def _memory_options(self) -> MemoryOptions | None:
         near, revocation = self._settings.near_cache, self._settings.revocation
         if not near.enabled:
@@ -111,6 +119,7 @@ class App:
             partitions=settings.redis.partitions,
             stand=self._stand,
             on_activity=self._touches.note,
+            unknown_per_second=settings.near_cache.unknown_per_second,
         )
         return CheckListener(
             authorizer,
@@ -146,6 +155,7 @@ class App:
             metrics=self._metrics.text,
             count_created=count_created,
             count_ended=count_ended,
+            observe_confirmed=self._metrics.revocation.observe,
         )  # fmt: skip
 
     async def _ready(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .allowance import Allowance
 from .credentials import key_of_cookies
 from .decision import DENIALS, PUBLIC, Decision, Reason
 from .errors import StoreUnavailable
@@ -30,6 +31,7 @@ class Authorizer:
     """Decides. `on_activity` is told of a session that may need its activity noted.
 
     It must return at once: the answer waits for it. `stand` takes from a session what checks need.
+    Beyond `unknown_per_second` tokens without a session (0: no bound) the store is asked no more.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Authorizer:
         partitions: int,
         stand: Stand,
         on_activity: Callable[[Standing, int], None],
+        unknown_per_second: int = 0,
     ) -> None:
         self._policy = policy
         self._store = store
@@ -49,6 +52,7 @@ class Authorizer:
         self._partitions = partitions
         self._stand = stand
         self._on_activity = on_activity
+        self._unknown = Allowance(unknown_per_second)
 
     async def check(self, request: CheckRequest) -> Decision:
         """Return the decision for one request; never raises for a request or a store fault."""
@@ -98,16 +102,26 @@ class Authorizer:
         return PUBLIC if is_public(rules) else rules
 
     async def _settle(self, question: Question) -> Decision:
+        """Ask the store. Only tokens without a session count: their flood must not reach Redis."""
+        if not self._unknown.take():
+            return DENIALS[Reason.OVERLOADED]
         try:
             reading = await self._store.read(question.key)
         except StoreUnavailable:
             return DENIALS[Reason.STORE_UNAVAILABLE]
-        session = None if reading.session is None else self._stand(reading.session)
+        session = None
+        if reading.session is not None:
+            session = self._stand(reading.session)
+            self._unknown.give_back()
         return self._judge(session, reading.now_ms, question.rules)
 
     def _judge(self, session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> Decision:
         reason = refusal(session, now_ms, rules)
         if reason is not None or session is None:
             return DENIALS[reason or Reason.UNKNOWN_SESSION]
-        self._on_activity(session, now_ms)
+        for rule in rules:
+            if not rule.counts_as_activity:
+                break
+        else:
+            self._on_activity(session, now_ms)
         return Decision(reason=None, session=session)

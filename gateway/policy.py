@@ -38,6 +38,7 @@ class RuleSpec:
     path: str = ""
     methods: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    counts_as_activity: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Rule:
     access: Access
     methods: frozenset[str]
     roles: frozenset[str]
+    counts_as_activity: bool  # a request under it moves the idle end
     pattern: str  # of the whole path; its groups capture nothing
 
     def covers_host(self, host: str) -> bool:
@@ -167,6 +169,7 @@ def _compile(number: int, spec: RuleSpec) -> Rule:
         access=spec.access,
         methods=methods,
         roles=frozenset(spec.roles),
+        counts_as_activity=spec.counts_as_activity,
         pattern=_compile_path(spec.path) if spec.path else ".*",
     )
 

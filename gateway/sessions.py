@@ -37,6 +37,7 @@ class Receipt:
     ended: tuple[Ended, ...]
     took_ms: float
     replicas: Confirmation
+    confirmed_after_ms: float  # since Redis acknowledged it; part of `took_ms`
     durable: bool | None = None
 
 
@@ -147,8 +148,11 @@ class Sessions:
         return await self._receipt(started, ended, fence)
 
     async def _receipt(self, started: float, ended: tuple[Ended, ...], fence: Fence) -> Receipt:
+        acknowledged = time.perf_counter()
         confirmation = await self._store.confirmed(fence)
-        return Receipt(ended, round((time.perf_counter() - started) * 1000, 3), confirmation)
+        now = time.perf_counter()
+        took_ms, waited_ms = ((now - since) * 1000 for since in (started, acknowledged))
+        return Receipt(ended, round(took_ms, 3), confirmation, waited_ms)
 
     def _fresh(self, partition: str) -> tuple[str, SessionKey]:
         token = new_token(partition)

@@ -7,8 +7,8 @@ import json
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -26,7 +26,18 @@ from prometheus_client.registry import Collector
 from .decision import Decision, Reason, kind_of
 from .model import CheckRequest
 
-BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25)
+BUCKETS_S = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0,
+)  # fmt: skip
+
+
+class NearCacheFigures(NamedTuple):
+    """What memory holds now, and how often it could answer since the start."""
+
+    reads: Mapping[str, int]
+    entries: int
+    bytes: int
+    lease_valid: bool
 
 
 class Histogram:
@@ -64,6 +75,8 @@ class Metrics(Collector):
         self.events_dropped = 0
         self.outbox_length = 0
         self.ready = False
+        self.revocation = Histogram()
+        self.near_cache: Callable[[], NearCacheFigures | None] = lambda: None
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -100,6 +113,29 @@ class Metrics(Collector):
             "gateway_outbox_length", "Events in the outbox.", value=self.outbox_length
         )
         yield GaugeMetricFamily("gateway_ready", "1 while Redis can be used.", value=self.ready)
+
+        revocation = HistogramMetricFamily(
+            "gateway_revocation_seconds",
+            "From Redis' acknowledgement until no replica could allow any more.",
+        )
+        revocation.add_metric([], self.revocation.cumulative(), self.revocation.sum)
+        yield revocation
+        yield from self._near_cache()
+
+    def _near_cache(self) -> Iterator[Metric]:
+        figures = self.near_cache()
+        if figures is None:
+            return
+        yield _counter("gateway_near_cache_reads", "Looks into memory.", figures.reads, ("result",))
+        yield GaugeMetricFamily(
+            "gateway_near_cache_entries", "Sessions in memory.", value=figures.entries
+        )
+        yield GaugeMetricFamily(
+            "gateway_near_cache_bytes", "About how much memory they take.", value=figures.bytes
+        )
+        yield GaugeMetricFamily(
+            "gateway_lease_valid", "1 while memory may be trusted.", value=figures.lease_valid
+        )
 
     def _check_seconds(self) -> HistogramMetricFamily:
         family = HistogramMetricFamily(

@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "child",
             "credentials",
+            "allowance",
             "devices",
             "identity",
             "lifetime",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
@@ -99,7 +99,7 @@ class _Connection(web.RequestHandler):
             or payload is not EMPTY_PAYLOAD
             or message.should_close
             or message.upgrade
-            or message.version < (1, 1)
+            or message.version is not HttpVersion11
             or self.transport is None
         ):
             return False

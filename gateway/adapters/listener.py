@@ -24,6 +24,8 @@ ADAPTERS = {
     "/check/forward_auth": forward_auth.ADAPTER,
 }
 
+_BELOW_EXT_AUTHZ = ext_authz_http.PREFIX + "/"
+
 NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, NEVER_CACHED)
 
 Observe = Callable[[str, CheckRequest | None, Decision, float], None]
@@ -52,12 +54,13 @@ class CheckListener:
             return NOT_FOUND
         try:
             asked = _read(adapter, subrequest)
-            decision = (
-                DENIALS[asked] if isinstance(asked, Reason) else self._authorizer.consider(asked)
-            )
-            if not isinstance(decision, Decision):
-                return None
-            known = None if isinstance(asked, Reason) else asked
+            if isinstance(asked, Reason):
+                known, decision = None, DENIALS[asked]
+            else:
+                known, outcome = asked, self._authorizer.consider(asked)
+                if not isinstance(outcome, Decision):
+                    return None
+                decision = outcome
             answer = adapter.write(decision, known, self._wording)
             self._observe(adapter.name, known, decision, time.perf_counter() - started)
         except Exception:  # noqa: BLE001  (`answer` meets it again, and reports it)
@@ -113,8 +116,8 @@ def _read(adapter: Adapter, subrequest: Subrequest) -> CheckRequest | Reason:
 
 def adapter_of(target: str) -> Adapter | None:
     """Return the adapter of an endpoint, None for anything that is not one."""
+    adapter = ADAPTERS.get(target)
+    if adapter is not None:
+        return adapter
     path = target.partition("?")[0]
-    adapter = ADAPTERS.get(path)
-    if adapter is None and path.startswith(ext_authz_http.PREFIX + "/"):
-        return ext_authz_http.ADAPTER
-    return adapter
+    return ext_authz_http.ADAPTER if path.startswith(_BELOW_EXT_AUTHZ) else ADAPTERS.get(path)

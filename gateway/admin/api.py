@@ -48,6 +48,7 @@ class AdminOptions:
     metrics: Callable[[], bytes]
     count_created: Callable[[], None]
     count_ended: Callable[[str], None]
+    observe_confirmed: Callable[[float], None]  # seconds
 
 
 class Api:
@@ -139,6 +140,7 @@ class Api:
     def _receipt(self, receipt: Receipt) -> web.Response:
         for each in receipt.ended:
             self._options.count_ended(each.why)
+        self._options.observe_confirmed(receipt.confirmed_after_ms / 1000)
         return _json(views.receipt_view(receipt))
 
 

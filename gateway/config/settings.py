@@ -201,6 +201,7 @@ class NearCache(_Section):
     enabled: bool = True
     max_entries: Annotated[int, Field(ge=1000, le=100_000_000)] = 500_000
     max_bytes: Annotated[int, Field(ge=1_048_576)] = 256 * 1_048_576
+    unknown_per_second: Annotated[int, Field(ge=0, le=1_000_000)] = 5000
 
 
 class Postgres(_Section):
@@ -230,9 +231,12 @@ class PolicyRule(_Section):
     path: str = ""
     methods: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    counts_as_activity: bool = True
 
     def spec(self) -> RuleSpec:
-        return RuleSpec(self.access, self.host, self.path, self.methods, self.roles)
+        return RuleSpec(
+            self.access, self.host, self.path, self.methods, self.roles, self.counts_as_activity
+        )
 
 
 class Policy(_Section):

@@ -22,6 +22,7 @@ from . import records, scripts
 from .faults import as_unavailable
 from .keys import Keys
 from .memory import Memory, MemoryOptions
+from .near_cache import NearCache
 from .reader import Reader
 from .replicas import NO_FENCE, ReplicaFence
 from .values import mget
@@ -130,6 +131,11 @@ class RedisStore:
         self._require_open()
         reading = None if self._memory is None else await self._memory.read(key)
         return reading if reading is not None else await self._reader.read(key)
+
+    @property
+    def near(self) -> NearCache | None:
+        """What is remembered here, for the metrics; None if nothing is."""
+        return None if self._memory is None else self._memory.near
 
     def fence(self) -> Fence:
         return NO_FENCE if self._memory is None else self._memory.replicas.fence()
