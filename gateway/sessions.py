@@ -121,7 +121,8 @@ class Sessions:
         session = await self._store.renew(key, new, grace_ms, actor, fence)
         if session is None:
             return None
-        await self._store.confirmed(fence)
+        if not grace_ms:
+            await self._store.confirmed(fence)  # the old token has ended: everywhere
         return token, session
 
     async def end(self, session_id: str, actor: Actor) -> Receipt | None:

@@ -132,9 +132,15 @@ class Replicas:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(min(lapsed_at, until)):
                 await fence.passed_by_all(live)
-        confirmed = len(fence.passed_by(live))
-        lapsed = len(live) - confirmed if loop.time() >= lapsed_at else 0
-        return Confirmation(len(live), confirmed, lapsed, confirmed + lapsed == len(live))
+        all_lapsed = loop.time() >= lapsed_at
+        passed = fence.passed_by(live)
+        known = live - {UNKNOWN}
+        return Confirmation(
+            live=len(known),
+            confirmed=len(passed),
+            lease_expired=len(known) - len(passed) if all_lapsed else 0,
+            complete=all_lapsed or passed == live,
+        )
 
     async def remove_silent(self) -> None:
         """Take out of the registry who has not said anything since the last call.

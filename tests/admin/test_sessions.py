@@ -23,9 +23,11 @@ def assert_receipt(receipt: Any, *ids: str) -> None:
     assert isinstance(took, float)
     assert 0 < took < 5000
     assert sorted(receipt.pop("sessions")) == sorted(ids)
+    replicas = receipt.pop("replicas")
+    assert set(replicas) == {"live", "confirmed", "lease_expired"}
+    assert replicas["confirmed"] + replicas["lease_expired"] == replicas["live"] <= 1
     assert receipt == {
         "ended": len(ids),
-        "replicas": {"live": 0, "confirmed": 0, "lease_expired": 0},
         "complete": True,
         "durable": None,
     }
