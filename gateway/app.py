@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 
 import structlog
@@ -23,30 +24,42 @@ from .config import Settings
 from .embedded import EmbeddedValkey
 from .errors import StoreUnavailable
 from .identity import standing_of
+from .listening import Listening
 from .policy import Policy
 from .ports import SignInRules
 from .sessions import Sessions
-from .sockets import bind, take_no_more, tls_context
+from .sockets import bind, tls_context
 from .store import MemoryOptions, RedisStore, connect
-from .telemetry import CheckObserver, Metrics, NearCacheFigures
+from .telemetry import CheckObserver, Metrics, NearCacheFigures, configure_logs
 from .touches import Touches
+from .workers import Workers, read_assignment, report
 
 _RETRY_OPEN_S = 0.5
 _POLL_S = 5.0
-_ACCEPT_S = 0.01  # to accept the connections that are made already
+_REPORT_S = 1.0
+_WORKER_OPENS_S = 2.0
 
 log = structlog.get_logger("gateway")
 
 
 class App:
-    """One gateway process. `run` returns after SIGTERM or SIGINT, when all is closed."""
+    """One gateway process. `run` returns after SIGTERM or SIGINT, when all is closed.
 
-    def __init__(self, settings: Settings, redis_url: str) -> None:
+    With `sockets` it is a worker: it answers checks on these and has no admin API.
+    """
+
+    def __init__(
+        self, settings: Settings, redis_url: str, sockets: Sequence[socket.socket] = ()
+    ) -> None:
         self._settings = settings
+        self._redis_url = redis_url
+        self._sockets = sockets
+        self._workers: Workers | None = None
         self._metrics = Metrics()
         self._stand = partial(standing_of, raw_utf8=settings.check.raw_utf8)
         self._store = self._build_store(redis_url)
         self._metrics.near_cache = self._near_cache_figures
+        self._opened = asyncio.Event()
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._touches = Touches(self._store, settings.session.lifetime.touch_interval_ms)
@@ -62,15 +75,18 @@ class App:
             stack.push_async_callback(self._store.close)
             await self._background(stack, self._touches.run())
             await self._background(stack, self._keep_open())
-            await self._background(stack, self._watch_replicas())
-            await self._serve_admin(stack)
-            server = CheckServer(self._check, Trusted(self._settings.check.trusted_proxies))
-            listeners = await self._listen(stack, server)
-            log.info("listening", check=self._settings.check.listen,
-                     admin=self._settings.admin.listen)  # fmt: skip
+            if self._sockets:
+                await self._background(stack, self._report())
+            else:
+                await self._background(stack, self._watch_replicas())
+                await self._serve_admin(stack)
+            leave = await self._serve_checks(stack)
             await self._stopping.wait()
             if self._failure is None:
-                await self._drain(server, listeners)
+                log.info("draining")
+                await leave()
+            if self._sockets:
+                report(self._metrics.figures())
         log.info("stopped")
         if self._failure is not None:
             raise self._failure
@@ -152,11 +168,15 @@ class App:
             max_body=admin.max_body,
             without_token=frozenset(admin.without_token),
             ping=self._ready,
-            metrics=self._metrics.text,
+            metrics=self._metrics_text,
             count_created=count_created,
             count_ended=count_ended,
             observe_confirmed=self._metrics.revocation.observe,
         )  # fmt: skip
+
+    def _metrics_text(self) -> bytes:
+        others = {} if self._workers is None else self._workers.figures()
+        return self._metrics.text(others)
 
     async def _ready(self) -> None:
         """Return if checks can be answered. A replica that is leaving is not ready."""
@@ -188,7 +208,8 @@ class App:
         while not opened:
             opened = await self._try_open()
             await asyncio.sleep(0 if opened else _RETRY_OPEN_S)
-        while True:
+        self._opened.set()
+        while not self._sockets:  # one process of several does it for all
             await self._sweep_and_measure()
             await asyncio.sleep(_POLL_S)
 
@@ -226,6 +247,40 @@ class App:
             )
         return True
 
+    async def _serve_checks(
+        self, stack: contextlib.AsyncExitStack
+    ) -> Callable[[], Awaitable[None]]:
+        """Answer checks, here or in workers; return how to leave without failing one."""
+        check = self._settings.check
+        log.info("listening", check=check.listen, admin=self._settings.admin.listen)
+        if check.workers > 1 and not self._sockets:
+            self._workers = Workers(self._settings, self._redis_url)
+            await self._background(stack, self._workers.run())
+            stack.push_async_callback(self._workers.stop)
+            return self._workers.stop
+        server = CheckServer(self._check, Trusted(check.trusted_proxies))
+        sockets = self._sockets or [bind(address, "check.listen") for address in check.listen]
+        listening = Listening(server, sockets, check.drain / 1000)
+        stack.push_async_callback(listening.close)
+        if self._sockets:  # in place of one that has died: what waits there can wait for Redis too
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), _WORKER_OPENS_S)
+        await listening.open()
+        return listening.drain
+
+    async def _report(self) -> None:
+        """Tell the parent once a second what was counted; stop when there is no parent."""
+        loop = asyncio.get_running_loop()
+
+        def parent_is_gone() -> None:
+            loop.remove_reader(sys.stdin.fileno())
+            self._stopping.set()
+
+        loop.add_reader(sys.stdin.fileno(), parent_is_gone)
+        while True:
+            await asyncio.sleep(_REPORT_S)
+            report(self._metrics.figures())
+
     async def _serve_admin(self, stack: contextlib.AsyncExitStack) -> None:
         admin = self._settings.admin
         runner = web.AppRunner(
@@ -236,40 +291,6 @@ class App:
         context = tls_context(admin.tls_cert, admin.tls_key) if admin.tls_cert else None
         for address in admin.listen:
             await web.SockSite(runner, bind(address, "admin.listen"), ssl_context=context).start()
-
-    async def _listen(
-        self, stack: contextlib.AsyncExitStack, server: web.Server
-    ) -> list[tuple[socket.socket, asyncio.Server]]:
-        stack.push_async_callback(server.shutdown, 5.0)
-        loop = asyncio.get_running_loop()
-        listeners = []
-        for address in self._settings.check.listen:
-            sock = bind(address, "check.listen")
-            listeners.append((sock, await loop.create_server(server, sock=sock, backlog=2048)))
-        return listeners
-
-    async def _drain(
-        self, server: CheckServer, listeners: list[tuple[socket.socket, asyncio.Server]]
-    ) -> None:
-        """Leave without failing a check.
-
-        First every answer says `Connection: close` while new connections are still taken, and
-        /readyz tells the balancer; then no new ones; then whoever is still connected gets as long
-        again for a last question.
-        """
-        log.info("draining")
-        server.drain()
-        wait_s = self._settings.check.drain / 1000
-        await asyncio.sleep(wait_s)
-        for sock, _ in listeners:
-            take_no_more(sock)
-        await asyncio.sleep(_ACCEPT_S)
-        for _, listener in listeners:
-            listener.close()
-        deadline = asyncio.get_running_loop().time() + wait_s
-        # Polled, because aiohttp has no event for "all connections are gone".
-        while server.connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 def serve(settings: Settings) -> None:
@@ -283,9 +304,17 @@ def serve(settings: Settings) -> None:
         _run(settings, valkey.url)
 
 
-def _run(settings: Settings, redis_url: str) -> None:
+def work() -> None:
+    """Be a worker, as the parent says on standard input."""
+    assignment = read_assignment()
+    configure_logs(assignment.settings.log.level)
+    sockets = [socket.socket(fileno=number) for number in assignment.sockets]
+    _run(assignment.settings, assignment.redis_url, sockets)
+
+
+def _run(settings: Settings, redis_url: str, sockets: Sequence[socket.socket] = ()) -> None:
     async def main() -> None:
-        await App(settings, redis_url).run()
+        await App(settings, redis_url, sockets).run()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())

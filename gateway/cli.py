@@ -44,6 +44,14 @@ def commands() -> None:
     """Session Gateway: decides for a proxy whether a request may pass."""
 
 
+@commands.command(hidden=True)
+def worker() -> None:
+    """Answer checks for the process that started this one; not for people."""
+    from .app import work
+
+    work()
+
+
 @commands.command()
 @config_option
 def serve(path: str | None) -> None:

@@ -26,6 +26,18 @@ def bind(address: str, place: str) -> socket.socket:
         ) from None
 
 
+def bind_shared(address: str, place: str, count: int) -> list[socket.socket]:
+    """Return listening sockets for `count` processes on one address.
+
+    The kernel spreads TCP connections over sockets of their own; a Unix socket is one for all.
+    """
+    first = bind(address, place)  # alone, so that it fails if anybody else has the port
+    if address.startswith("unix:"):
+        return [first] * count
+    first.close()
+    return [_bind_tcp(address, shared=True) for _ in range(count)]
+
+
 def take_no_more(sock: socket.socket) -> None:
     """Have the kernel make no more connections on a listening socket, but keep those it has made.
 
@@ -39,7 +51,7 @@ def take_no_more(sock: socket.socket) -> None:
         )
 
 
-def _bind_tcp(address: str) -> socket.socket:
+def _bind_tcp(address: str, *, shared: bool = False) -> socket.socket:
     host, _, port = address.rpartition(":")
     found = socket.getaddrinfo(
         host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -47,6 +59,8 @@ def _bind_tcp(address: str) -> socket.socket:
     family, kind, protocol, _, where = found[0]
     sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind(where)
     except OSError:

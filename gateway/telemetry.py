@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -22,6 +22,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from .decision import Decision, Reason, kind_of
 from .model import CheckRequest
@@ -38,6 +39,14 @@ class NearCacheFigures(NamedTuple):
     entries: int
     bytes: int
     lease_valid: bool
+
+
+# Type of the family, name of the sample, labels.
+Figures = dict[tuple[str, str, tuple[tuple[str, str], ...]], float]
+_COMBINED: dict[str, Callable[[Iterable[float]], float]] = {
+    "gateway_lease_valid": min,
+    "gateway_ready": max,  # one process of several looks
+}
 
 
 class Histogram:
@@ -63,7 +72,7 @@ class Histogram:
 
 
 class Metrics(Collector):
-    """Everything that is counted. `text()` is the Prometheus exposition."""
+    """Everything that is counted."""
 
     def __init__(self) -> None:
         self.checks: defaultdict[tuple[str, Reason | None], int] = defaultdict(int)
@@ -77,11 +86,21 @@ class Metrics(Collector):
         self.ready = False
         self.revocation = Histogram()
         self.near_cache: Callable[[], NearCacheFigures | None] = lambda: None
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
-    def text(self) -> bytes:
-        return generate_latest(self._registry)
+    def text(self, *others: Figures) -> bytes:
+        """Return the Prometheus exposition, together with the figures of other processes."""
+        total = add_up(self.figures(), *others)
+        registry = CollectorRegistry()
+        registry.register(_Summed(self, total))
+        return generate_latest(registry)
+
+    def figures(self) -> Figures:
+        """Return every sample as it is now."""
+        return {
+            (family.type, sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in self.collect()
+            for sample in family.samples
+        }
 
     def count_store_error(self, kind: str) -> None:
         self.store_errors[kind] += 1
@@ -154,6 +173,34 @@ def _counter(
     for label_values, count in values.items():
         family.add_metric((label_values,) if isinstance(label_values, str) else label_values, count)
     return family
+
+
+class _Summed(Collector):
+    """The families of one process with the samples of several."""
+
+    def __init__(self, metrics: Metrics, figures: Figures) -> None:
+        self._metrics = metrics
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._metrics.collect():
+            names = {family.name + end for end in ("", "_total", "_bucket", "_sum", "_count")}
+            family.samples = [
+                Sample(name, dict(labels), value)
+                for (kind, name, labels), value in self._figures.items()
+                if kind == family.type and name in names
+            ]
+            yield family
+
+
+def add_up(*several: Figures) -> Figures:
+    """Return the figures of several processes as one: sums, but what must hold in each holds."""
+    total: Figures = {}
+    for figures in several:
+        for what, value in figures.items():
+            combine = _COMBINED.get(what[1], sum)
+            total[what] = combine((total[what], value)) if what in total else value
+    return total
 
 
 class CheckObserver:

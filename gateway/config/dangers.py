@@ -117,7 +117,6 @@ def warnings_of(settings: Settings) -> list[Problem]:
         Problem(place, "has no effect in this version")
         for place, is_set in (
             ("check.grpc_listen", settings.check.grpc_listen),
-            ("check.workers", settings.check.workers > 1),
             ("pages.listen", settings.pages.listen),
             ("postgres.dsn", settings.postgres.dsn.get_secret_value()),
             ("geo.city", settings.geo.city),

@@ -167,4 +167,4 @@ class Replicas:
                 names: list[Any] = await self._client.hkeys(self._keys.replicas)
         except StoreUnavailable:
             return frozenset({UNKNOWN})
-        return unknown | {name.decode() for name in names}
+        return unknown | {name.decode("ascii", "replace") for name in names}

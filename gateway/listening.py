@@ -1,0 +1,57 @@
+"""The check server on its sockets: from the first connection to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+from .adapters.connection import CheckServer
+from .sockets import take_no_more
+
+_BACKLOG = 2048
+_ACCEPT_S = 0.01  # to accept the connections that are made already
+
+
+class Listening:
+    """Takes connections until it is drained."""
+
+    def __init__(
+        self, server: CheckServer, sockets: Sequence[socket.socket], drain_s: float
+    ) -> None:
+        self._server = server
+        self._sockets = sockets
+        self._drain_s = drain_s
+        self._listeners: list[asyncio.Server] = []
+
+    async def open(self) -> None:
+        """Begin to take connections."""
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            self._listeners.append(
+                await loop.create_server(self._server, sock=sock, backlog=_BACKLOG)
+            )
+
+    async def drain(self) -> None:
+        """Leave without failing a check.
+
+        First every answer says `Connection: close` while new connections are still taken, and
+        /readyz tells the balancer; then no new ones; then whoever is still connected gets as long
+        again for a last question.
+        """
+        self._server.drain()
+        await asyncio.sleep(self._drain_s)
+        for sock in self._sockets:
+            take_no_more(sock)
+        await asyncio.sleep(_ACCEPT_S)
+        for listener in self._listeners:
+            listener.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._drain_s
+        # Polled, because aiohttp has no event for "all connections are gone".
+        while self._server.connections and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """End what is left."""
+        await self._server.shutdown(5.0)

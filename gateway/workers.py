@@ -1,0 +1,158 @@
+"""Several processes that answer checks on one port.
+
+The parent binds a socket for each worker and keeps it: when a worker dies, what waited to be
+accepted waits for its replacement, and only the connections that the worker had are lost. The
+kernel spreads connections over the sockets. The parent itself answers no checks; it has the admin
+API, and adds up the workers' metrics.
+
+To a worker goes its assignment on standard input, which stays open: its end means that the parent
+is gone. From it comes one line of metrics a second on standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+
+from .config import Settings
+from .sockets import bind_shared
+from .telemetry import Figures, add_up
+
+_RESTART_S = 1.0  # after a worker that died at once; else without delay
+_STOP_S = 10.0  # beyond twice the drain
+_LINE = 1 << 20
+
+log = structlog.get_logger("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker needs to know."""
+
+    settings: Settings
+    redis_url: str
+    sockets: tuple[int, ...]  # inherited, listening
+
+
+@dataclass(slots=True)
+class _Seat:
+    """The place of one worker, which outlives it."""
+
+    sockets: Sequence[socket.socket]
+    process: asyncio.subprocess.Process | None = None
+    figures: Figures = field(default_factory=dict)
+
+
+class Workers:
+    """Starts the workers, replaces those that die, and ends them."""
+
+    def __init__(self, settings: Settings, redis_url: str) -> None:
+        self._settings = settings
+        self._redis_url = redis_url
+        self._stopping = False
+        self._retired: Figures = {}
+        count = settings.check.workers
+        by_address = [
+            bind_shared(address, "check.listen", count) for address in settings.check.listen
+        ]
+        self._seats = [_Seat(sockets) for sockets in zip(*by_address, strict=True)]
+
+    async def run(self) -> None:
+        """Keep every seat taken."""
+        await asyncio.gather(*(self._keep(seat) for seat in self._seats))
+
+    def figures(self) -> Figures:
+        """Return what all workers counted, also those that have died."""
+        return add_up(self._retired, *(seat.figures for seat in self._seats))
+
+    async def stop(self) -> None:
+        """Have the workers drain and end; returns when they have."""
+        self._stopping = True
+        for seat in self._seats:
+            for sock in seat.sockets:
+                sock.close()
+        running = [seat.process for seat in self._seats if seat.process is not None]
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        limit_s = 2 * self._settings.check.drain / 1000 + _STOP_S
+        _, late = await asyncio.wait(
+            [asyncio.create_task(process.wait()) for process in running], timeout=limit_s
+        ) if running else ((), ())  # fmt: skip
+        for process in running if late else ():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+    async def _keep(self, seat: _Seat) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            code = await self._run_one(seat)
+            if self._stopping:
+                return
+            log.error("worker_died", code=code, what="its connections are lost; replacing it")
+            if loop.time() - started < _RESTART_S:
+                await asyncio.sleep(_RESTART_S)
+
+    async def _run_one(self, seat: _Seat) -> int:
+        """Run one worker to its end; return its exit code."""
+        inherited = tuple(sock.fileno() for sock in seat.sockets)
+        process = seat.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "worker", stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE, pass_fds=inherited, limit=_LINE,
+        )  # fmt: skip
+        assignment = pickle.dumps(Assignment(self._settings, self._redis_url, inherited))
+        await self._talk(seat, process, struct.pack("I", len(assignment)) + assignment)
+        code = await process.wait()
+        # What it counted stays counted; what it held, it holds no more.
+        counted = {what: n for what, n in seat.figures.items() if what[0] != "gauge"}
+        self._retired = add_up(self._retired, counted)
+        seat.process, seat.figures = None, {}
+        return code
+
+    async def _talk(self, seat: _Seat, process: asyncio.subprocess.Process, words: bytes) -> None:
+        """Say the assignment; take the figures as they come."""
+        if process.stdin is None or process.stdout is None:
+            return
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(words)
+            await process.stdin.drain()
+        async for line in process.stdout:
+            seat.figures = {
+                (kind, name, tuple((key, text) for key, text in labels)): value
+                for kind, name, labels, value in orjson.loads(line)
+            }
+
+
+def read_assignment() -> Assignment:
+    """Return what the parent says on standard input."""
+    (length,) = struct.unpack("I", _read(4))
+    assignment: Assignment = pickle.loads(_read(length))  # noqa: S301  (our own parent's)
+    return assignment
+
+
+def _read(length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        more = os.read(0, length - len(data))
+        if not more:
+            raise EOFError("the parent is gone")
+        data += more
+    return data
+
+
+def report(figures: Figures) -> None:
+    """Tell the parent what this worker has counted so far."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, orjson.dumps([[*what, value] for what, value in figures.items()]) + b"\n")
