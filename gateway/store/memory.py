@@ -49,7 +49,7 @@ class Memory:
         )
         self.recall = self.near.recall
         self.replicas = Replicas(
-            client, keys, secrets.token_hex(6), lease_s=options.lease_ms / 1000,
+            client, keys, secrets.token_hex(6), lease_ms=options.lease_ms,
             confirm_timeout_s=options.confirm_timeout_ms / 1000,
             believes_registry=self._believes_registry, count_error=count_error,
         )  # fmt: skip

@@ -15,7 +15,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from redis.asyncio import Redis
@@ -36,6 +36,19 @@ if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
 end
 return 0
 """
+
+
+class _Silence(NamedTuple):
+    """What a replica's heartbeats stood at, and since when we have seen no other figure."""
+
+    beats: bytes
+    since: float
+
+
+def bound_s(replica: str) -> float:
+    """Return how long after the last sign of life a replica cannot trust its memory any more."""
+    lease_ms = replica.rpartition("-")[2]
+    return int(lease_ms) / 1000 * (1 + DRIFT) + RESOLUTION_S if lease_ms.isdigit() else 0.0
 
 
 class ReplicaFence:
@@ -87,21 +100,20 @@ class Replicas:
         keys: Keys,
         name: str,
         *,
-        lease_s: float,
+        lease_ms: int,
         confirm_timeout_s: float,
         believes_registry: Callable[[], bool],
         count_error: Callable[[str], None],
     ) -> None:
-        self.name = name
+        self.name = f"{name}-{lease_ms}"  # so that all know how long each may trust its memory
         self._client = client
         self._keys = keys
-        self._bound_s = lease_s * (1 + DRIFT) + RESOLUTION_S
         self._confirm_timeout_s = confirm_timeout_s
         self._believes_registry = believes_registry
         self._count_error = count_error
         self._numbers = itertools.count(1)
         self._fences: WeakValueDictionary[int, ReplicaFence] = WeakValueDictionary()
-        self._beats: dict[Any, Any] = {}
+        self._silent: dict[str, _Silence] = {}
 
     def fence(self) -> ReplicaFence:
         """Begin a change that replicas are to confirm."""
@@ -128,7 +140,7 @@ class Replicas:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._confirm_timeout_s
         live = await self._registered()
-        lapsed_at = loop.time() + self._bound_s
+        lapsed_at = loop.time() + max(map(bound_s, {*live, self.name}))
         with suppress(TimeoutError):
             async with asyncio.timeout_at(min(lapsed_at, until)):
                 await fence.passed_by_all(live)
@@ -143,16 +155,22 @@ class Replicas:
         )
 
     async def remove_silent(self) -> None:
-        """Take out of the registry who has not said anything since the last call.
+        """Take out of the registry who was silent, between two calls, for longer than its lease.
 
-        Called seldom: at least a lease apart, so that a removed replica trusts nothing any more.
+        Such a replica trusts nothing any more; if it is not dead, it registers again.
         """
+        now = asyncio.get_running_loop().time()
         with as_unavailable(self._count_error):
-            beats: dict[Any, Any] = await self._client.hgetall(self._keys.replicas)
-            for name, count in beats.items():
-                if self._beats.get(name) == count:
-                    await self._client.eval(_REMOVE_IF_SILENT, 1, self._keys.replicas, name, count)
-        self._beats = beats
+            registered: dict[Any, Any] = await self._client.hgetall(self._keys.replicas)
+            silent = {}
+            for raw, beats in registered.items():
+                name = raw.decode("ascii", "replace")
+                known = self._silent.get(name)
+                since = known.since if known is not None and known.beats == beats else now
+                silent[name] = _Silence(beats, since)
+                if now - since >= bound_s(name):
+                    await self._client.eval(_REMOVE_IF_SILENT, 1, self._keys.replicas, raw, beats)
+        self._silent = silent
 
     async def leave(self) -> None:
         """Say that this replica trusts nothing any more, so that nobody waits for it."""
