@@ -13,9 +13,11 @@ from .families import FAMILIES, Family
 from .gate import Gate, serving
 
 
-@pytest.fixture
-async def gate(tmp_path: Path) -> AsyncIterator[Gate]:
+@pytest.fixture(params=[False, True], ids=["read", "remembered"])
+async def gate(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gate]:
+    """Both ways of an answer: through aiohttp's task, and at once inside the connection."""
     async with serving(make_session(), folder=tmp_path) as gate:
+        gate.store.remembers = request.param
         yield gate
 
 

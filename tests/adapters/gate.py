@@ -120,6 +120,10 @@ class Connection:
         async with asyncio.timeout(WAIT_S):
             return await self._reader.read(1) == b""
 
+    def abort(self) -> None:
+        """Leave without reading what was answered."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         self._writer.close()
         with contextlib.suppress(OSError):

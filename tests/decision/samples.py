@@ -68,8 +68,11 @@ class FakeStore:
         self.asked: list[SessionKey] = []
 
     def recall(self, key: SessionKey) -> Remembered | None:
-        session = self.sessions.get(key) if self.remembers else None
-        return None if session is None else Remembered(standing_of(session), NOW_MS)
+        trusted = self.remembers and self.fault is None
+        session = self.sessions.get(key) if trusted else None
+        if session is None or session.idle_expires_ms <= NOW_MS:
+            return None
+        return Remembered(standing_of(session), NOW_MS)
 
     async def read(self, key: SessionKey) -> Reading:
         self.asked.append(key)
