@@ -95,7 +95,7 @@ class NearCache:
         self.forget(session.key)
         self._entries[session.key] = session
         self._bytes += _size(session)
-        if len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+        while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self._evict()
 
     def note_activity(self, key: SessionKey, seen_ms: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from gateway.embedded import EmbeddedValkey
+from gateway.store import MemoryOptions
 from tests import servers
 
 from .world import World, fake_world, real_world
@@ -19,14 +20,15 @@ def valkey() -> Iterator[EmbeddedValkey]:
         yield server
 
 
-@pytest.fixture(params=["fakeredis", "valkey"])
+@pytest.fixture(params=["fakeredis", "valkey", "near cache"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """A store, once over the fake and once over the real server."""
+    """A store: over the fake, over the real server, and over that with a memory."""
     if request.param == "fakeredis":
         async with fake_world() as built:
             yield built
     else:
-        async with real_world(request.getfixturevalue("valkey").url) as built:
+        memory = MemoryOptions() if request.param == "near cache" else None
+        async with real_world(request.getfixturevalue("valkey").url, memory=memory) as built:
             yield built
 
 

@@ -6,6 +6,7 @@ past instead: no production code knows of it, and it works on every server.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from gateway.model import Actor, Client, Device, Ended, Login, Session, SessionK
 from gateway.ports import Reading, SignInRules
 from gateway.store import reader
 from gateway.store.keys import Keys
+from gateway.store.link import Stream
 from gateway.store.redis_store import RedisStore, connect
 
 PARTITIONS = 16
@@ -95,8 +97,21 @@ class World:
         return keys
 
     async def allows(self, key: SessionKey) -> bool:
-        """Tell whether a check would find the session alive."""
-        return is_live(await self.store.read(key))
+        """Tell whether a check would find the session alive, in memory or in Redis."""
+        await self.settle()
+        return self.store.recall(key) is not None or is_live(await self.store.read(key))
+
+    async def settle(self) -> None:
+        """Wait until the store has heard of everything that was written before."""
+        stream = self.stream
+        if stream is not None:
+            await stream.ask("PING")
+
+    @property
+    def stream(self) -> Stream | None:
+        """The link's stream, while there is one that is trusted."""
+        memory = self.store._memory
+        return None if memory is None else memory._link.stream
 
     async def touch(self, signed: SignedIn, interval_ms: int) -> bool:
         """Tell whether a touch wrote something."""
@@ -131,8 +146,9 @@ class World:
             await self.client.pexpireat(name, at - ms)
 
     async def names(self) -> list[str]:
-        """Return every key that there is."""
-        return sorted({name.decode() async for name in self.client.scan_iter(count=1000)})
+        """Return every key that there is, but those that a store has for itself."""
+        names = {name.decode() async for name in self.client.scan_iter(count=1000)}
+        return sorted(names - {self.keys.replicas})
 
     async def without_ttl(self) -> list[str]:
         """Return the keys that would stay for ever, but those that are documented to."""
@@ -140,7 +156,7 @@ class World:
         return [name for name in names if await self.client.pttl(name) < 0]
 
     def _lasts(self, name: str) -> bool:
-        return name.startswith(("gw:e:", "gw:x:")) or name == "gw:partitions"
+        return name.startswith(("gw:e:", "gw:x:")) or name in ("gw:partitions", "gw:replicas")
 
     async def members(self, user: str = "ann") -> set[str]:
         """Return the digests in the user's index, dead or alive."""
@@ -247,10 +263,18 @@ async def _world(clients: Sequence[Any], options: dict[str, Any]) -> AsyncIterat
     try:
         with patch.object(reader, "GRACE_S", PATIENCE_S):
             await store.open()
+            await _remembering(world)
             yield world
     finally:
         await store.close()
         await clients[1].aclose()
+
+
+async def _remembering(world: World) -> None:
+    """Wait until memory is trusted, if the store has one."""
+    async with asyncio.timeout(PATIENCE_S):
+        while world.store.near is not None and world.stream is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 def _texts(fields: dict[bytes, bytes]) -> dict[str, str]:

@@ -1,0 +1,207 @@
+"""What may be recalled from memory, whatever happened before: a clock of its own, no I/O."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from gateway.model import SessionKey, Standing
+from gateway.store.near_cache import NearCache
+
+LEASE_MS = 500
+MAX_ENTRIES = 6
+BLOCK = b"X-Auth-User: ann\r\n"
+FAR_MS = 10**15
+KEYS = [SessionKey("00", f"{number:032x}") for number in range(10)]
+
+
+def standing(
+    key: SessionKey = KEYS[0],
+    *,
+    expires_ms: int = FAR_MS,
+    seen_ms: int = 0,
+    idle_ms: int = FAR_MS,
+    identity: bytes = BLOCK,
+) -> Standing:
+    return Standing(key, ("staff",), expires_ms, idle_ms, seen_ms, identity)
+
+
+class Clock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+def cache(
+    clock: Clock, *, max_entries: int = MAX_ENTRIES, max_bytes: int = 10**9, skew_ms: int = 0
+) -> NearCache:
+    """Return an empty memory whose lease has just begun."""
+    near = NearCache(lease_ms=LEASE_MS, max_entries=max_entries, max_bytes=max_bytes, clock=clock)
+    near.extend_lease(clock.now_ms, clock.now_ms + skew_ms)
+    return near
+
+
+def test_nothing_is_trusted_before_the_first_heartbeat() -> None:
+    """What was read is not recalled until a master has answered."""
+    clock = Clock()
+    near = NearCache(lease_ms=LEASE_MS, max_entries=9, max_bytes=10**9, clock=clock)
+    near.keep(standing())
+    assert not near.fresh()
+    assert near.recall(KEYS[0]) is None
+    near.extend_lease(clock.now_ms, clock.now_ms)
+    assert near.recall(KEYS[0]) is not None
+
+
+@given(waited_ms=st.integers(0, 3 * LEASE_MS), late_ms=st.integers(0, 3 * LEASE_MS))
+def test_the_lease_counts_from_when_the_heartbeat_was_sent(waited_ms: int, late_ms: int) -> None:
+    """An answer that took its time gives that much less trust."""
+    clock = Clock()
+    near = NearCache(lease_ms=LEASE_MS, max_entries=9, max_bytes=10**9, clock=clock)
+    near.keep(standing())
+    sent_ms = clock.now_ms
+    clock.now_ms += late_ms
+    near.extend_lease(sent_ms, sent_ms)
+    clock.now_ms += waited_ms
+    trusted = late_ms + waited_ms < LEASE_MS
+    assert near.fresh() is trusted
+    assert (near.recall(KEYS[0]) is not None) is trusted
+
+
+def test_an_older_answer_does_not_shorten_the_lease() -> None:
+    """Answers that come in their order never take trust back."""
+    clock = Clock()
+    near = cache(clock)
+    near.extend_lease(clock.now_ms - 400, clock.now_ms - 400)
+    clock.now_ms += LEASE_MS - 1
+    assert near.fresh()
+
+
+@given(
+    skew_ms=st.integers(-(10**12), 10**12),
+    idle_ms=st.integers(1, 400),
+    left_ms=st.integers(1, 400),
+    passed_ms=st.integers(0, LEASE_MS - 1),
+)
+def test_an_entry_ends_by_its_own_clocks(
+    skew_ms: int, idle_ms: int, left_ms: int, passed_ms: int
+) -> None:
+    """Whatever Redis says or does not say; its times are Redis', however far that is from ours."""
+    clock = Clock()
+    near = cache(clock, skew_ms=skew_ms)
+    redis_ms = clock.now_ms + skew_ms
+    near.keep(standing(expires_ms=redis_ms + left_ms, seen_ms=redis_ms, idle_ms=idle_ms))
+    clock.now_ms += passed_ms
+    recalled = near.recall(KEYS[0])
+    assert (recalled is not None) is (passed_ms < min(idle_ms, left_ms))
+    if recalled is not None:
+        assert recalled.now_ms == redis_ms + passed_ms
+
+
+def test_activity_only_moves_forward_and_never_creates() -> None:
+    """A later activity lengthens what is remembered; an earlier one, or none at all, nothing."""
+    clock = Clock()
+    near = cache(clock)
+    near.keep(standing(seen_ms=clock.now_ms, idle_ms=100))
+    near.note_activity(KEYS[0], clock.now_ms - 50)
+    near.note_activity(KEYS[1], clock.now_ms)
+    assert near.recall(KEYS[1]) is None
+    clock.now_ms += 99
+    assert near.recall(KEYS[0]) is not None
+    near.note_activity(KEYS[0], clock.now_ms)
+    clock.now_ms += 99
+    assert near.recall(KEYS[0]) is not None
+    clock.now_ms += 1
+    assert near.recall(KEYS[0]) is None
+
+
+def test_the_oldest_go_first() -> None:
+    """Beyond the bound what was read last stays."""
+    near = cache(Clock(), max_entries=64)
+    keys = [SessionKey("00", f"{number:032x}") for number in range(200)]
+    for key in keys:
+        near.keep(standing(key))
+        assert near.recall(key) is not None
+    assert [near.recall(key) is not None for key in keys] == sorted(
+        near.recall(key) is not None for key in keys
+    )
+    assert 32 <= len(near) <= 64
+
+
+@given(sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=60))
+def test_bytes_are_bounded(sizes: list[int]) -> None:
+    """However long the identities are, the estimate stays below the bound."""
+    near = cache(Clock(), max_entries=10**6, max_bytes=8_000)
+    for number, size in enumerate(sizes):
+        near.keep(standing(SessionKey("00", f"{number:032x}"), identity=b"x" * size))
+        assert near.bytes <= 8_000
+
+
+def test_unknown_keys_cost_nothing() -> None:
+    """A flood of made-up tokens pushes nobody out."""
+    near = cache(Clock())
+    near.keep(standing())
+    for number in range(10_000):
+        assert near.recall(SessionKey("01", f"{number:032x}")) is None
+    assert near.recall(KEYS[0]) is not None
+    assert len(near) == 1
+
+
+class Model(RuleBasedStateMachine):
+    """Any order of what the stream can bring, against a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.near = cache(self.clock)
+        self.known: dict[SessionKey, Standing] = {}
+        self.trusted_until = self.clock.now_ms + LEASE_MS
+
+    @rule(key=st.sampled_from(KEYS), size=st.integers(0, 50), left_ms=st.integers(1, 2000))
+    def keep(self, key: SessionKey, size: int, left_ms: int) -> None:
+        kept = standing(key, expires_ms=self.clock.now_ms + left_ms, identity=b"x" * size)
+        self.near.keep(kept)
+        self.known[key] = kept
+
+    @rule(key=st.sampled_from(KEYS))
+    def forget(self, key: SessionKey) -> None:
+        self.near.forget(key)
+        self.known.pop(key, None)
+
+    @rule()
+    def lose(self) -> None:
+        self.near.forget_all()
+        self.known.clear()
+        self.trusted_until = 0
+
+    @rule(late_ms=st.integers(0, 600))
+    def beat(self, late_ms: int) -> None:
+        sent_ms = self.clock.now_ms - late_ms
+        self.near.extend_lease(sent_ms, sent_ms)
+        self.trusted_until = max(self.trusted_until, sent_ms + LEASE_MS)
+
+    @rule(ms=st.integers(0, 400))
+    def wait(self, ms: int) -> None:
+        self.clock.now_ms += ms
+
+    @invariant()
+    def recalls_only_what_is_known_and_may_be_trusted(self) -> None:
+        for key in KEYS:
+            recalled = self.near.recall(key)
+            if recalled is not None:
+                assert recalled.session == self.known[key]
+                assert self.clock.now_ms < min(self.trusted_until, self.known[key].expires_ms)
+
+    @invariant()
+    def stays_within_its_bounds(self) -> None:
+        assert len(self.near) <= MAX_ENTRIES
+        assert (self.near.bytes == 0) == (len(self.near) == 0)
+
+
+def test_any_order() -> None:
+    """Nothing is recalled that was forgotten, has ended, or may not be trusted."""
+    run_state_machine_as_test(Model, settings=settings(max_examples=150, stateful_step_count=40))
