@@ -6,6 +6,8 @@ import pytest
 
 from gateway.embedded import EmbeddedValkey
 from tests.store.test_machine import explore
+from tests.store.test_stream import STEPS
+from tests.store.test_stream import explore as stream_orders
 
 pytestmark = pytest.mark.soak
 
@@ -19,3 +21,8 @@ def test_new_orders_on_a_real_server() -> None:
     """The same, where the commands are the real ones."""
     with EmbeddedValkey() as valkey:
         explore(valkey.url, examples=250, steps=40, derandomize=False)
+
+
+async def test_more_orders_of_a_stream() -> None:
+    """An ended or changed session is never recalled after it was told of, or after a lease."""
+    assert await stream_orders(6) == len(STEPS) ** 6
