@@ -96,6 +96,7 @@ def make_authorizer(
     activity: list[Standing] | None = None,
     *,
     raw_utf8: bool = False,
+    unknown_per_second: int = 0,
 ) -> Authorizer:
     noted = [] if activity is None else activity
     return Authorizer(
@@ -105,6 +106,7 @@ def make_authorizer(
         partitions=PARTITIONS,
         stand=partial(standing_of, raw_utf8=raw_utf8),
         on_activity=lambda session, now_ms: noted.append(session),
+        unknown_per_second=unknown_per_second,
     )
 
 

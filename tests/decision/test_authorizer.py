@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.decision import PUBLIC, Reason
+from gateway.decision import PUBLIC, Decision, Reason
 from gateway.identity import standing_of
 from gateway.model import CheckRequest, Session, Standing
 from gateway.policy import Access, RuleSpec
@@ -179,3 +179,86 @@ def test_the_query_decides_nothing() -> None:
         assert check(make_request("/app/x" + query, cookies=(cookie(),))) is None
         assert check(make_request("/admin" + query, cookies=(cookie(),))) is Reason.ROLE_REQUIRED
         assert check(make_request("/public/x" + query)) is None
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+def test_a_remembered_session_is_judged_without_asking() -> None:
+    """What memory vouches for costs no read, and is judged by the same rules."""
+    session = make_session()
+    check = Check(session)
+    check.store.remembers = True
+    decision = at_once(check.authorizer.check(make_request("/app/x", cookies=(cookie(),))))
+    assert decision == (None, standing_of(session))
+    assert check(make_request("/admin/x", cookies=(cookie(),))) is Reason.ROLE_REQUIRED
+    assert check(make_request("/nowhere", cookies=(cookie(),))) is Reason.NO_RULE
+    assert check.store.asked == []
+    assert check.activity == [standing_of(session)]
+
+
+def test_what_is_not_remembered_is_asked_for() -> None:
+    """That memory knows nothing is no answer."""
+    check = Check(make_session())
+    outcome = check.authorizer.consider(make_request("/app/x", cookies=(cookie(),)))
+    assert not isinstance(outcome, Decision)
+    assert outcome.key == key_of(TOKEN)
+
+
+@pytest.mark.parametrize("counts", [True, False])
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_rule_may_not_count_as_activity(counts: bool, remembers: bool) -> None:
+    """Polling in the background does not keep a session awake, where the operator says so."""
+    store, activity = FakeStore(make_session()), list[Standing]()
+    store.remembers = remembers
+    rules = [RuleSpec(Access.SESSION, counts_as_activity=counts)]
+    authorizer = make_authorizer(rules, store, activity)
+    assert at_once(authorizer.check(make_request("/poll", cookies=(cookie(),)))).reason is None
+    assert len(activity) == counts
+
+
+def test_of_two_readings_both_must_count_as_activity() -> None:
+    """The stricter rule decides about the idle end too."""
+    store, activity = FakeStore(make_session()), list[Standing]()
+    rules = [
+        RuleSpec(Access.SESSION, path="/poll/**", counts_as_activity=False),
+        RuleSpec(Access.SESSION),
+    ]
+    authorizer = make_authorizer(rules, store, activity)
+    request = make_request("/%70oll/x", cookies=(cookie(),))
+    assert at_once(authorizer.check(request)).reason is None
+    assert activity == []
+
+
+def test_unknown_tokens_cost_the_store_a_bounded_rate() -> None:
+    """Beyond it what is not in memory is refused; live sessions that are read do not count."""
+    store = FakeStore(make_session())
+    authorizer = make_authorizer(RULES, store, unknown_per_second=10)
+    known = make_request("/app/x", cookies=(cookie(),))
+    for _ in range(50):
+        assert at_once(authorizer.check(known)).reason is None
+    reasons = [
+        at_once(authorizer.check(make_request("/app/x", cookies=(cookie(random_token(n)),)))).reason
+        for n in range(200)
+    ]
+    assert reasons[:10] == [Reason.UNKNOWN_SESSION] * 10
+    assert reasons[-1] is Reason.OVERLOADED
+    assert len(store.asked) < 50 + 200
+    store.remembers = True
+    assert at_once(authorizer.check(known)).reason is None
+
+
+def random_token(number: int) -> bytes:
+    return b"0a" + b"%043d" % number
+
+
+def test_places_are_remembered_without_changing_an_answer() -> None:
+    """A flood of made-up places is forgotten; a long one is never remembered."""
+    check = Check(make_session())
+    for number in range(5_000):
+        assert check(make_request(f"/nowhere/{number}")) is Reason.NO_RULE
+    assert len(check.authorizer._rules) <= 4096
+    before = len(check.authorizer._rules)
+    assert check(make_request("/nowhere/" + "x" * 600)) is Reason.NO_RULE
+    assert len(check.authorizer._rules) == before
+    assert check(make_request("/app/x", cookies=(cookie(),))) is None

@@ -12,6 +12,8 @@ import pytest
 from gateway.embedded import EmbeddedValkey
 from gateway.errors import SessionLimitReached, StoreUnavailable
 from gateway.model import EndState, SessionKey
+from gateway.ports import Fence
+from gateway.store import MemoryOptions
 from gateway.store.redis_store import RedisStore
 
 from .world import ACTOR, SignedIn, World, fresh_key, is_live, limited, real_world
@@ -20,6 +22,7 @@ RecordProperty = Callable[[str, object], None]
 
 TRIALS = 300
 CHECKERS = 4
+REPLICAS = 3
 SIGN_INS = 100
 LIMIT = 5
 
@@ -235,6 +238,57 @@ async def sign_in_soon(world: World, user: str, turns: int) -> SignedIn:
     for _ in range(turns):
         await asyncio.sleep(0)
     return await world.sign_in(user)
+
+
+@pytest.fixture
+async def remembering(valkey: EmbeddedValkey) -> AsyncIterator[list[World]]:
+    """Replicas that answer from memory, each with a link of its own, for long enough."""
+    async with AsyncExitStack() as stack:
+        worlds = [
+            await stack.enter_async_context(
+                real_world(valkey.url, empty=not number, memory=MemoryOptions(lease_ms=500))
+            )
+            for number in range(REPLICAS)
+        ]
+        await asyncio.sleep(2 * 0.5)  # until the registry is believed
+        yield worlds
+
+
+@pytest.mark.parametrize("way", ["end", "end_all", "end_device", "renew", "update"])
+async def test_after_the_receipt_no_memory_allows(
+    remembering: list[World], way: str, record_property: RecordProperty
+) -> None:
+    """In memory everywhere, then changed through any replica: confirmed means gone from all."""
+    counts: Counter[str] = Counter()
+    for trial in range(TRIALS):
+        signed = await remembering[0].sign_in(f"user-{trial}", "laptop")
+        for each in remembering:
+            assert await each.allows(signed.key)
+            assert each.store.recall(signed.key) is not None
+        coordinator = remembering[trial % REPLICAS].store
+        fence = coordinator.fence()
+        await change(coordinator, signed, way, fence)
+        confirmation = await coordinator.confirmed(fence)
+        counts["complete"] += confirmation == (REPLICAS, REPLICAS, 0, True)
+        for each in remembering:
+            recalled = each.store.recall(signed.key)
+            counts["allowed"] += recalled is not None and recalled.session.roles != ("new",)
+    show(record_property, f"receipts: {way}", counts)
+    assert (counts["complete"], counts["allowed"]) == (TRIALS, 0)
+
+
+async def change(store: RedisStore, signed: SignedIn, way: str, fence: Fence) -> None:
+    user = signed.session.user
+    if way == "end":
+        assert await store.end(signed.key, EndState.REVOKED, ACTOR, fence) == user
+    elif way == "end_all":
+        assert len(await store.end_all(user, None, ACTOR, fence)) == 1
+    elif way == "end_device":
+        assert len(await store.end_device(user, "laptop", ACTOR, fence)) == 1
+    elif way == "renew":
+        assert await store.renew(signed.key, fresh_key(user)[1], 0, ACTOR, fence) is not None
+    else:
+        assert await store.update(signed.key, {"roles": ("new",)}, ACTOR, fence) is not None
 
 
 def show(record_property: RecordProperty, name: str, counts: Counter[str]) -> None:
