@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import sys
 from functools import cache
 
 from .decision import Reason
@@ -30,7 +31,7 @@ def key_of_token(token: bytes, partitions: int) -> SessionKey | None:
     """Return where the token's session would live, or None if no token looks like this."""
     if _TOKEN.fullmatch(token) is None:
         return None
-    partition = token[:2].decode()
+    partition = sys.intern(token[:2].decode())  # memory holds very many of these
     if int(partition, 16) >= partitions:
         return None
     return SessionKey(partition, hashlib.sha256(token).hexdigest()[:32])

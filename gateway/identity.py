@@ -7,7 +7,9 @@ the users `caf%C3%A9` and `café` would be the same to the application.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import lru_cache
+from typing import TypeVar
 from urllib.parse import quote
 
 from .model import Session, Standing
@@ -69,6 +71,7 @@ def headers_of(session: Session, *, raw_utf8: bool = False) -> tuple[tuple[str, 
     return tuple(zip(HEADERS, written, strict=True))
 
 
+Shared = TypeVar("Shared", bound=Hashable)
 Stand = Callable[[Session], Standing]
 
 
@@ -76,12 +79,18 @@ def standing_of(session: Session, *, raw_utf8: bool = False) -> Standing:
     """Return what checks need of a session; its header lines are rendered here and only here."""
     return Standing(
         key=session.key,
-        roles=session.roles,
+        roles=_one_of(session.roles),
         expires_ms=session.expires_ms,
-        idle_ms=session.idle_ms,
+        idle_ms=_one_of(session.idle_ms),
         last_seen_ms=session.last_seen_ms,
         identity=lines(headers_of(session, raw_utf8=raw_utf8)),
     )
+
+
+@lru_cache(maxsize=1024)
+def _one_of(value: Shared) -> Shared:
+    """Return the first of equal values: hundreds of thousands of sessions share a few of them."""
+    return value
 
 
 def size_of(user: str, email: str, name: str, roles: tuple[str, ...], device_id: str) -> int:
