@@ -182,6 +182,8 @@ class App:
         """Return if checks can be answered. A replica that is leaving is not ready."""
         if self._stopping.is_set():
             raise StoreUnavailable("stopping")
+        if self._workers is not None and not self._workers.ready():
+            raise StoreUnavailable("workers")
         await self._store.ping()
 
     async def _background(
@@ -252,21 +254,26 @@ class App:
     ) -> Callable[[], Awaitable[None]]:
         """Answer checks, here or in workers; return how to leave without failing one."""
         check = self._settings.check
-        log.info("listening", check=check.listen, admin=self._settings.admin.listen)
         if check.workers > 1 and not self._sockets:
             self._workers = Workers(self._settings, self._redis_url)
             await self._background(stack, self._workers.run())
             stack.push_async_callback(self._workers.stop)
+            self._log_listening()
             return self._workers.stop
         server = CheckServer(self._check, Trusted(check.trusted_proxies))
         sockets = self._sockets or [bind(address, "check.listen") for address in check.listen]
-        listening = Listening(server, sockets, check.drain / 1000)
+        listening = Listening(server, sockets, check.drain / 1000, inherited=bool(self._sockets))
         stack.push_async_callback(listening.close)
         if self._sockets:  # in place of one that has died: what waits there can wait for Redis too
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), _WORKER_OPENS_S)
         await listening.open()
+        self._log_listening()
         return listening.drain
+
+    def _log_listening(self) -> None:
+        settings = self._settings
+        log.info("listening", check=settings.check.listen, admin=settings.admin.listen)
 
     async def _report(self) -> None:
         """Tell the parent once a second what was counted; stop when there is no parent."""
@@ -277,9 +284,10 @@ class App:
             self._stopping.set()
 
         loop.add_reader(sys.stdin.fileno(), parent_is_gone)
+        await self._opened.wait()
         while True:
-            await asyncio.sleep(_REPORT_S)
             report(self._metrics.figures())
+            await asyncio.sleep(_REPORT_S)
 
     async def _serve_admin(self, stack: contextlib.AsyncExitStack) -> None:
         admin = self._settings.admin

@@ -7,19 +7,25 @@ import socket
 from collections.abc import Sequence
 
 from .adapters.connection import CheckServer
-from .sockets import take_no_more
+from .sockets import BACKLOG, take_no_more
 
-_BACKLOG = 2048
 _ACCEPT_S = 0.01  # to accept the connections that are made already
+_PARENT_S = 0.2  # the same, for a parent that may be a little late
 
 
 class Listening:
     """Takes connections until it is drained."""
 
     def __init__(
-        self, server: CheckServer, sockets: Sequence[socket.socket], drain_s: float
+        self,
+        server: CheckServer,
+        sockets: Sequence[socket.socket],
+        drain_s: float,
+        *,
+        inherited: bool = False,
     ) -> None:
         self._server = server
+        self._inherited = inherited
         self._sockets = sockets
         self._drain_s = drain_s
         self._listeners: list[asyncio.Server] = []
@@ -29,7 +35,7 @@ class Listening:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             self._listeners.append(
-                await loop.create_server(self._server, sock=sock, backlog=_BACKLOG)
+                await loop.create_server(self._server, sock=sock, backlog=BACKLOG)
             )
 
     async def drain(self) -> None:
@@ -37,13 +43,14 @@ class Listening:
 
         First every answer says `Connection: close` while new connections are still taken, and
         /readyz tells the balancer; then no new ones; then whoever is still connected gets as long
-        again for a last question.
+        again for a last question. Inherited sockets belong to the parent: it says when no more
+        connections are to be taken, and what waits there waits for another worker.
         """
         self._server.drain()
         await asyncio.sleep(self._drain_s)
-        for sock in self._sockets:
+        for sock in () if self._inherited else self._sockets:
             take_no_more(sock)
-        await asyncio.sleep(_ACCEPT_S)
+        await asyncio.sleep(_PARENT_S if self._inherited else _ACCEPT_S)
         for listener in self._listeners:
             listener.close()
         loop = asyncio.get_running_loop()

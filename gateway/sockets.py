@@ -11,6 +11,8 @@ from pathlib import Path
 
 from .errors import ConfigurationError
 
+BACKLOG = 2048  # the kernel bounds it by net.core.somaxconn
+
 _SO_ATTACH_FILTER = 26  # Linux; Python's socket module does not name it
 _TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # a packet filter of one line: return 0
 
@@ -33,9 +35,13 @@ def bind_shared(address: str, place: str, count: int) -> list[socket.socket]:
     """
     first = bind(address, place)  # alone, so that it fails if anybody else has the port
     if address.startswith("unix:"):
+        first.listen(BACKLOG)
         return [first] * count
     first.close()
-    return [_bind_tcp(address, shared=True) for _ in range(count)]
+    sockets = [_bind_tcp(address, shared=True) for _ in range(count)]
+    for sock in sockets:
+        sock.listen(BACKLOG)  # connections may wait for the process that will take them
+    return sockets
 
 
 def take_no_more(sock: socket.socket) -> None:

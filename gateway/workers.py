@@ -26,7 +26,7 @@ import orjson
 import structlog
 
 from .config import Settings
-from .sockets import bind_shared
+from .sockets import bind_shared, take_no_more
 from .telemetry import Figures, add_up
 
 _RESTART_S = 1.0  # after a worker that died at once; else without delay
@@ -60,7 +60,7 @@ class Workers:
     def __init__(self, settings: Settings, redis_url: str) -> None:
         self._settings = settings
         self._redis_url = redis_url
-        self._stopping = False
+        self._stopping = self._complete = False
         self._retired: Figures = {}
         count = settings.check.workers
         by_address = [
@@ -76,16 +76,25 @@ class Workers:
         """Return what all workers counted, also those that have died."""
         return add_up(self._retired, *(seat.figures for seat in self._seats))
 
+    def ready(self) -> bool:
+        """Tell whether every worker has come to answer checks; one that dies later is replaced."""
+        self._complete = self._complete or all(seat.figures for seat in self._seats)
+        return self._complete
+
     async def stop(self) -> None:
         """Have the workers drain and end; returns when they have."""
+        if self._stopping:
+            return
         self._stopping = True
-        for seat in self._seats:
-            for sock in seat.sockets:
-                sock.close()
         running = [seat.process for seat in self._seats if seat.process is not None]
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(self._settings.check.drain / 1000)
+        for seat in self._seats:
+            for sock in seat.sockets:
+                take_no_more(sock)
+                sock.close()
         limit_s = 2 * self._settings.check.drain / 1000 + _STOP_S
         _, late = await asyncio.wait(
             [asyncio.create_task(process.wait()) for process in running], timeout=limit_s

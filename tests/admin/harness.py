@@ -18,6 +18,7 @@ from gateway.app import App
 from gateway.config import Settings, load
 from gateway.decision import Decision
 from gateway.model import CheckRequest
+from tests.store.world import patient
 
 HOST = "app.example.com"
 # One token for each set of scopes; "all" has every scope but metrics.
@@ -127,6 +128,7 @@ async def running(wanted: Settings, redis_url: str, *, opened: bool = True) -> A
     """Serve the admin API of a gateway until the end of the block."""
     app = App(wanted, redis_url)
     if opened:
+        patient(app._store._client)
         await app._try_open()
         await app._ready()
     application = build(app._sessions, app._admin_options())

@@ -66,6 +66,7 @@ class Gateway:
     check_port: int = field(default_factory=servers.free_port)
     admin_port: int = field(default_factory=servers.free_port)
     check_listen: str = ""
+    workers: int = 1
 
     def config(self) -> str:
         """Return the TOML."""
@@ -74,6 +75,7 @@ class Gateway:
 [check]
 listen = ["{listen}"]
 drain = "300ms"
+workers = {self.workers}
 [admin]
 listen = ["127.0.0.1:{self.admin_port}"]
 [[admin.tokens]]
