@@ -225,20 +225,24 @@ class App:
 
     async def _sweep_and_measure(self) -> None:
         try:
+            await self._store.check_partitions()
             for why in await self._store.sweep():
                 self._metrics.ended[why] += 1
             self._metrics.events_dropped = await self._store.dropped_events()
             self._metrics.outbox_length = await self._store.outbox_length()
+            if not self._metrics.ready:
+                log.info("redis_answers")
             self._metrics.ready = True
         except StoreUnavailable as error:
             self._metrics.ready = False
-            log.warning("redis_unavailable", kind=error.kind)
+            log.warning("redis_unavailable", kind=error.kind, why=str(error))
 
     async def _try_open(self) -> bool:
         try:
             facts = await self._store.open()
         except StoreUnavailable as error:
-            log.error("redis_unavailable", kind=error.kind, what="checks are denied; trying again")
+            log.error("redis_unavailable", kind=error.kind, why=str(error),
+                      what="checks of sessions are denied; trying again")  # fmt: skip
             return False
         log.info("redis_ready", version=facts.version)
         if facts.eviction_policy not in ("noeviction", "unknown"):

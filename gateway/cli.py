@@ -22,6 +22,8 @@ from .http_call import Answered, call
 from .policy import Policy, Rule, is_public
 from .target import METHODS, normal_host, readings
 
+# What browsers do not escape in an address; all else is sent percent-encoded.
+_SENT_AS_IS = "".join(chr(code) for code in range(0x21, 0x7F))
 _NOT_OURS = "this is not the admin API of a Session Gateway"
 
 config_option = click.option(
@@ -117,9 +119,15 @@ def _explain_reading(policy: Policy, method: str, host: str, path: str) -> None:
 
 
 def _split_url(url: str) -> tuple[str | None, str]:
-    rest = url.partition("://")[2] or url
-    host, slash, target = rest.partition("/")
-    return normal_host(host), f"{slash}{target}" or "/"
+    """Return host and target as a browser would send them: without what stands behind `#`."""
+    scheme, _, rest = url.partition("#")[0].partition("://")
+    if scheme not in ("http", "https") or not rest:
+        raise click.BadParameter(
+            "write the whole address: https://app.example.com/admin/", param_hint="URL"
+        )
+    end = next((place for place, sign in enumerate(rest) if sign in "/?"), len(rest))
+    host, target = rest[:end], quote(rest[end:], safe=_SENT_AS_IS)
+    return normal_host(host), target if target.startswith("/") else f"/{target}"
 
 
 def _refused_input(host: str | None, method: str) -> Reason:
@@ -130,7 +138,8 @@ def _refused_input(host: str | None, method: str) -> Reason:
 
 def _verdict(rule: Rule, method: str, host: str, path: str) -> str:
     spec = rule.spec
-    name = f"rule {rule.number} ({spec.host or '*'} {spec.path or '*'} -> {rule.access})"
+    roles = f", roles {' '.join(spec.roles)}" if spec.roles else ""
+    name = f"rule {rule.number} ({spec.host or '*'} {spec.path or '*'} -> {rule.access}{roles})"
     if not rule.covers_host(host):
         return f"{name}: other host"
     if method not in rule.methods:
@@ -160,7 +169,7 @@ def token(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
         raise click.BadParameter("letters, digits, dot, _ and - only", param_hint="--name")
     secret = new_admin_token()
-    scopes = '["sessions:read", "sessions:write"]'
+    scopes = '["sessions:read", "sessions:write", "metrics"]'
     click.echo(f"token, shown once: {secret}")
     click.echo("in [admin] of the configuration:")
     click.echo(
@@ -187,6 +196,8 @@ def list_sessions(user: str) -> None:
                 f"last seen {each['last_seen_at']}  until {each['idle_expires_at']}"
             )
         cursor = page["next"]
+        if not (page["sessions"] or query.count("cursor")):
+            click.echo("no sessions", err=True)
 
 
 @sessions.command("end")
@@ -226,7 +237,10 @@ def _api(method: str, path: str) -> dict[str, Any]:
     url = os.environ.get("GW_ADMIN_URL", "http://127.0.0.1:9182")
     secret = os.environ.get("GW_ADMIN_TOKEN", "")
     if not secret:
-        raise ConfigurationError("GW_ADMIN_TOKEN is not set; make a token with `gateway token`")
+        raise ConfigurationError(
+            "GW_ADMIN_TOKEN is not set; export the token whose line is in the configuration "
+            "(`gateway token` makes one)"
+        )
     answered = call(method, url.rstrip("/") + path, secret)
     if answered.status != HTTPStatus.OK:
         click.echo(f"gateway: {answered.status}: {_detail(answered)}", err=True)

@@ -4,6 +4,7 @@ GatewayError
  +-- StoreUnavailable     the store gave no answer that can be trusted
  +-- ConfigurationError   the service cannot start as configured
  +-- SessionLimitReached  a sign-in was refused by the limit
+ +-- AlreadyRenewed       the id was replaced by a renewal, and lives only for its grace
  +-- InvalidInput         a caller's value breaks a rule; carries every problem at once
 """
 
@@ -34,6 +35,13 @@ class SessionLimitReached(GatewayError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"the user already has {limit} sessions")
         self.limit = limit
+
+
+class AlreadyRenewed(GatewayError):
+    """A renewal gave the session a new id; this one ends with the grace."""
+
+    def __init__(self) -> None:
+        super().__init__("the session was renewed already; use the id that the renewal gave it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from .target import METHODS, normal_host
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~/-]", re.ASCII)
 # The last but one: a star and what stands between it and a second star of the same segment.
 _PIECES = re.compile(r"/\*\*(?=/)|\*\*|\*[^/*]+(?=\*(?!\*))|\*|.")
-_UNFIT_PATH = re.compile(r"[\x00-\x20\x7f%;?#\\]|//|(?:^|/)\.\.?(?:/|\Z)|\*{3,}")
+_UNFIT_PATH = re.compile(r"[\x00-\x20\x7f%;?#\\]|//|(?:^|/)\.\.?(?:/|\Z)")
 
 
 class Access(StrEnum):
@@ -152,7 +152,9 @@ def _path_problems(path: str) -> list[str]:
             f"{path!r} holds what no request can have once it is judged (%, ;, ?, #, \\, spaces, "
             "//, dot segments); write the decoded path"
         )
-    if path.removesuffix("/**").count("**") > 1:
+    if "***" in path:
+        found.append(f"{path!r} has more than two * in a row; write * or **")
+    elif path.removesuffix("/**").count("**") > 1:
         found.append(f"{path!r} has more than one ** before its end; split it into several rules")
     if any(segment.replace("**", "").count("*") > 2 for segment in path.split("/")):
         found.append(f"{path!r} has more than two * in one segment; split it into several rules")

@@ -11,7 +11,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from ..errors import InvalidInput, Problem, SessionLimitReached, StoreUnavailable
+from ..errors import AlreadyRenewed, InvalidInput, Problem, SessionLimitReached, StoreUnavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -61,11 +61,13 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except InvalidInput as error:
         refused = unprocessable(error.problems)
         return _problem(request, refused.status, refused.detail, refused.problems)
-    except SessionLimitReached as error:
+    except (SessionLimitReached, AlreadyRenewed) as error:
         return _problem(request, HTTPStatus.CONFLICT, str(error))
     except StoreUnavailable as error:
         _log.warning("store_unavailable", kind=error.kind, request_id=request[REQUEST_ID])
-        detail = "Redis gave no answer that can be trusted; whether the change happened is unknown"
+        detail = "Redis gave no answer that can be trusted"
+        if request.method != "GET":
+            detail += "; whether the change happened is unknown"
         return _problem(
             request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"}
         )

@@ -37,7 +37,7 @@ def time_of(instant_ms: int) -> str:
 
 
 def session_view(session: Session) -> dict[str, object]:
-    """Return a session as interface.md describes it: no token, no digest of one."""
+    """Return a session as docs/admin-api.md describes it: no token, no digest of one."""
     return {
         "id": session.id,
         "user": session.user,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -51,7 +52,26 @@ def _redis_url(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
     if text and not text.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must begin with redis://, rediss:// or unix://")
+    if text and not _is_address(text):
+        raise ValueError(
+            "must be redis://HOST:PORT/NUMBER (rediss:// too) or unix:///PATH?db=NUMBER; behind ? "
+            "only db and, for rediss, ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_check_hostname"
+        )
     return url
+
+
+_OPTIONS = {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        options = parse_qs(url.query, strict_parsing=bool(url.query))
+        there = bool(url.path) if url.scheme == "unix" else bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    number = options.get("db", ["0"])[0] if url.scheme == "unix" else url.path.strip("/") or "0"
+    return there and options.keys() <= _OPTIONS and number.isascii() and number.isdigit()
 
 
 def _login_url(url: str) -> str:

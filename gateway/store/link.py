@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -343,8 +344,7 @@ class Link:
 
     def steady_for(self, seconds: float) -> bool:
         """Tell whether the connection has been the same one for so long."""
-        now = asyncio.get_running_loop().time()
-        return self._stream is not None and now - self._since >= seconds
+        return self._stream is not None and time.monotonic() - self._since >= seconds
 
     async def run(self, *, knows_flags: bool) -> None:
         """Connect, and connect again whenever the connection is lost."""
@@ -390,7 +390,7 @@ class Link:
     async def _keep(self, stream: Stream, beat: bytes) -> None:
         """Send heartbeats until the connection is lost, or silent for too long."""
         tick_s = self._near.lease_ms / 1000 / BEATS_PER_LEASE
-        self._stream, self._since = stream, asyncio.get_running_loop().time()
+        self._stream, self._since = stream, time.monotonic()
         try:
             while not stream.lost.is_set():
                 if stream.unanswered_beats > BEATS_PER_LEASE * SILENT_LEASES:
@@ -404,6 +404,6 @@ class Link:
             stream.abort()
 
 
-def _milliseconds(time: list[Any]) -> int:
+def _milliseconds(reply: list[Any]) -> int:
     """Return what the command TIME says: seconds and microseconds."""
-    return int(time[0]) * 1000 + int(time[1]) // 1000
+    return int(reply[0]) * 1000 + int(reply[1]) // 1000

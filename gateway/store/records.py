@@ -51,14 +51,24 @@ def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
     return orjson.dumps(orjson.loads(record) | {short[k]: v for k, v in changes.items()})
 
 
-def rest_for_key(record: bytes, key: SessionKey) -> bytes:
+def rest_for_key(record: bytes, key: SessionKey, *, in_grace: bool = False) -> bytes:
     """Return the record without its instants, for a key that a renewed session has.
 
-    All keys of one session share `f`, its first digest: its end finds them by that.
+    All keys of one session share `f`, its first digest: what changes or ends it finds them by that.
+    The old one of two has `g`.
     """
     fields = orjson.loads(record)
-    fields |= {"d": key.digest, "f": fields.get("f", fields["d"])}
+    fields |= {"d": key.digest, "f": family_of(record)}
+    if in_grace:
+        fields["g"] = True
     return _rest({name: value for name, value in fields.items() if name not in ("c", "x")})
+
+
+def family_of(record: bytes) -> str:
+    """Return the digest of the first key that the session of this record had."""
+    fields = orjson.loads(record)
+    family: str = fields.get("f", fields["d"])
+    return family
 
 
 def _rest(fields: Mapping[str, object]) -> bytes:

@@ -14,7 +14,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 
 from ..credentials import digest_of_user, partition_of_user
-from ..errors import ConfigurationError, SessionLimitReached, StoreUnavailable
+from ..errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
 from ..identity import Stand, standing_of
 from ..model import Actor, Device, Ended, EndState, Login, Session, SessionKey
 from ..ports import Confirmation, Created, Fence, Reading, Remembered, SignInRules, Touched
@@ -101,11 +101,7 @@ class RedisStore:
             await self._client.ping()
             knows_flags = await self._knows_script_flags()
             fixed = await self._fixed_partitions()
-        if fixed != self._partitions:
-            raise ConfigurationError(
-                f"redis.partitions is {self._partitions}, but this Redis was set up with {fixed}; "
-                f"set redis.partitions = {fixed}, or use another redis.prefix"
-            )
+        self._refuse_other_partitions(fixed)
         facts = await self._facts()
         self._scripts = scripts.register(self._client, knows_flags=knows_flags)
         if self._memory is not None:
@@ -201,6 +197,18 @@ class RedisStore:
         actor: Actor,
         fence: Fence | None = None,
     ) -> Session | None:
+        updated = await self._update(key, changes, actor, fence)
+        done = {key}
+        # Until none is left: meanwhile a key that is still old may be renewed into another one.
+        while updated is not None and (others := await self._siblings(key) - done):
+            for other in others:
+                await self._update(other, changes, actor, fence)
+            done |= others
+        return updated
+
+    async def _update(
+        self, key: SessionKey, changes: Mapping[str, object], actor: Actor, fence: Fence | None
+    ) -> Session | None:
         for _ in range(_ATTEMPTS):
             old, session = await self._raw(key)
             if old is None or session is None:
@@ -217,6 +225,23 @@ class RedisStore:
                 return records.parse(key, new, b"%d" % session.last_seen_ms)
         raise StoreUnavailable("conflict", "the session kept changing; try again")
 
+    async def _siblings(self, key: SessionKey) -> set[SessionKey]:
+        """Return all keys of the session: more than one in the grace of a renewal."""
+        old, session = await self._raw(key)
+        if old is None or session is None:
+            return set()
+        with as_unavailable(self._count_error):
+            family = records.family_of(old)
+            index = self._keys.index(key.partition, session.user)
+            digests: list[Any] = await self._client.zrange(index, 0, -1)
+            keys = [SessionKey(key.partition, digest.decode()) for digest in digests]
+            values = await mget(self._client, [self._keys.record(each) for each in keys])
+            return {
+                each
+                for each, record in zip(keys, values, strict=True)
+                if record is not None and records.family_of(record) == family
+            }
+
     async def renew(
         self,
         key: SessionKey,
@@ -232,11 +257,14 @@ class RedisStore:
             with as_unavailable(self._count_error):
                 reply = await self._run(
                     "renew", key.partition, actor, key.digest, old, new.digest,
-                    records.rest_for_key(old, new), grace_ms, records.rest_for_key(old, key),
+                    records.rest_for_key(old, new), grace_ms,
+                    records.rest_for_key(old, key, in_grace=True),
                     fence=fence,
                 )  # fmt: skip
             if reply[0] == b"gone":
                 return None
+            if reply[0] == b"renewed":
+                raise AlreadyRenewed
             if reply[0] == b"ok":
                 return (await self.read(new)).session
         raise StoreUnavailable("conflict", "the session kept changing; try again")
@@ -267,6 +295,15 @@ class RedisStore:
             for start in range(0, len(digests), BATCH):
                 found += await self._sessions(partition, digests[start : start + BATCH])
         return tuple(session for session in found if session.user == user)
+
+    async def check_partitions(self) -> None:
+        """Raise ConfigurationError if Redis was set up anew with another number of partitions.
+
+        It may have been emptied and opened by another replica while it was away from this one.
+        """
+        with as_unavailable(self._count_error):
+            fixed = await self._fixed_partitions()
+        self._refuse_other_partitions(fixed)
 
     async def sweep(self) -> tuple[EndState, ...]:
         """End what is over by itself, everywhere; return how each ended.
@@ -394,6 +431,13 @@ class RedisStore:
         if not await self._client.exists(self._keys.partitions):
             await self._client.set(self._keys.partitions, self._partitions, nx=True)
         return int(await self._client.get(self._keys.partitions) or 0)
+
+    def _refuse_other_partitions(self, fixed: int) -> None:
+        if fixed != self._partitions:
+            raise ConfigurationError(
+                f"redis.partitions is {self._partitions}, but this Redis was set up with {fixed}; "
+                f"set redis.partitions = {fixed}, or use another redis.prefix"
+            )
 
     async def _knows_script_flags(self) -> bool:
         try:

@@ -15,6 +15,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic  # not the loop's time: uvloop's is as old as its turn
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -74,11 +75,12 @@ class ReplicaFence:
         """Return which of these have passed the last step."""
         return frozenset(each for each in replicas if self._passed.get(each, 0) >= self.steps)
 
-    async def passed_by_all(self, replicas: frozenset[str]) -> None:
-        """Return when every one of these has passed the last step."""
-        while self.passed_by(replicas) != replicas:
+    async def passed_by_all(self, replicas: frozenset[str], until: float) -> None:
+        """Return when every one of these has passed the last step, or not before `until`."""
+        while self.passed_by(replicas) != replicas and (left := until - monotonic()) > 0:
             self._news.clear()
-            await self._news.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), left)
 
 
 class _NoFence:
@@ -137,14 +139,11 @@ class Replicas:
         """
         if not fence.steps:
             return Confirmation()
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._confirm_timeout_s
+        patience_ends = monotonic() + self._confirm_timeout_s
         live = await self._registered()
-        lapsed_at = loop.time() + max(map(bound_s, {*live, self.name}))
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(min(lapsed_at, until)):
-                await fence.passed_by_all(live)
-        all_lapsed = loop.time() >= lapsed_at
+        lapsed_at = monotonic() + max(map(bound_s, {*live, self.name}))
+        await fence.passed_by_all(live, until=min(lapsed_at, patience_ends))
+        all_lapsed = monotonic() >= lapsed_at
         passed = fence.passed_by(live)
         known = live - {UNKNOWN}
         return Confirmation(
@@ -159,7 +158,7 @@ class Replicas:
 
         Such a replica trusts nothing any more; if it is not dead, it registers again.
         """
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         with as_unavailable(self._count_error):
             registered: dict[Any, Any] = await self._client.hgetall(self._keys.replicas)
             silent = {}

@@ -124,10 +124,13 @@ access = "session"
     ("arguments", "last"),
     [
         (["GET", "https://app.example.com/public/x?y"], "allowed: public"),
-        (["GET", "app.example.com/admin", "--role", "admin"], "allowed: with a live session"),
-        (["GET", "app.example.com/admin/x", "--role", "user"], "denied: role_required"),
-        (["GET", "app.example.com/admin/x", "--anonymous"], "denied: no_session"),
-        (["GET", "other.example.com/admin/x", "--role", "admin"], "denied: no_rule"),
+        (
+            ["GET", "https://app.example.com/admin", "--role", "admin"],
+            "allowed: with a live session",
+        ),
+        (["GET", "https://app.example.com/admin/x", "--role", "user"], "denied: role_required"),
+        (["GET", "https://app.example.com/admin/x", "--anonymous"], "denied: no_session"),
+        (["GET", "https://other.example.com/admin/x", "--role", "admin"], "denied: no_rule"),
         (["POST", "https://a/form"], "allowed: with a live session"),
         (["GET", "https://a/form"], "denied: denied_by_rule"),
         (["GET", "https://a/public/../admin"], "denied: ambiguous_path"),
@@ -136,6 +139,9 @@ access = "session"
         (["BREW", "https://a/app"], "denied: bad_method"),
         (["GET", "https://a b/app"], "denied: bad_host"),
         (["GET", "https:///app"], "denied: bad_host"),
+        (["GET", "https://a/public/x#part"], "allowed: public"),
+        (["GET", "https://a/public/é"], "allowed: public"),
+        (["GET", "https://a?x=1"], "denied: no_rule"),
     ],
 )
 def test_explain_tells_the_outcome(
@@ -157,7 +163,7 @@ def test_explain_shows_every_reading(file: Path, capsys: pytest.CaptureFixture[s
         "path /public/x",
     ]
     assert "rule 1 (* /public/** -> public): decides" in out
-    assert "rule 2 (app.example.com /admin/** -> session): other host" in out
+    assert "rule 2 (app.example.com /admin/** -> session, roles admin): other host" in out
 
 
 _ROLES = st.sampled_from([(), ("admin",), ("user",)])

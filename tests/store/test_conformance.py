@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import SessionLimitReached, StoreUnavailable
+from gateway.errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
 from gateway.model import Client, Device, EndState, Login, Session, SessionKey
 from gateway.store.redis_store import BATCH
 
@@ -295,6 +295,66 @@ async def test_a_change_during_a_renewal_is_kept(world: World) -> None:
     renewed = await world.store.renew(signed.key, new, 0, ACTOR)
     assert renewed is not None
     assert renewed.roles == ("fewer",)
+
+
+async def test_a_change_during_a_grace_is_for_both_keys(world: World) -> None:
+    """A role that was taken away is gone, whichever of the two ids it was taken from."""
+    for by_old in (True, False):
+        signed = await world.sign_in(roles=("admin",))
+        _, new = fresh_key("ann")
+        await world.store.renew(signed.key, new, 30_000, ACTOR)
+        await world.store.update(signed.key if by_old else new, {"roles": ("user",)}, ACTOR)
+        for key in (signed.key, new):
+            session = (await world.store.read(key)).session
+            assert session is not None
+            assert session.roles == ("user",)
+
+
+async def test_a_session_kept_is_kept_whole(world: World) -> None:
+    """The end of all others spares both keys of the session to keep, named by either."""
+    for by_old in (True, False):
+        signed, other = await world.sign_in(), await world.sign_in()
+        _, new = fresh_key("ann")
+        await world.store.renew(signed.key, new, 30_000, ACTOR)
+        ended = await world.store.end_all("ann", signed.key if by_old else new, ACTOR)
+        assert [each.id for each in ended] == [other.id]
+        assert await world.listed() == {signed.key, new}
+        await world.store.end_all("ann", None, ACTOR)
+
+
+async def test_a_key_in_its_grace_does_not_count(world: World) -> None:
+    """The limit is of sessions, not of keys; evicted, a session goes with both of its keys."""
+    rules = limited(2)
+    signed = await world.sign_in(rules=rules)
+    _, new = fresh_key("ann")
+    await world.store.renew(signed.key, new, 30_000, ACTOR)
+    second = await world.sign_in(rules=rules)
+    assert second.ended == ()
+    await world.wind(1_000)
+    third = await world.sign_in(rules=rules)
+    gone = {each.id for each in third.ended}
+    assert gone in ({signed.id, new.id}, {second.id})
+
+
+async def test_a_key_in_its_grace_is_not_renewed(world: World) -> None:
+    """What came of it would end with the grace."""
+    signed = await world.sign_in()
+    _, new = fresh_key("ann")
+    await world.store.renew(signed.key, new, 30_000, ACTOR)
+    with pytest.raises(AlreadyRenewed):
+        await world.store.renew(signed.key, fresh_key("ann")[1], 0, ACTOR)
+    assert await world.listed() == {signed.key, new}
+
+
+async def test_another_number_of_partitions_is_noticed_later_too(world: World) -> None:
+    """A Redis that was emptied and set up anew by somebody else is not ours any more."""
+    await world.store.check_partitions()
+    await world.client.set(world.keys.partitions, 32)
+    with pytest.raises(ConfigurationError, match="set up with 32"):
+        await world.store.check_partitions()
+    await world.client.delete(world.keys.partitions)
+    await world.store.check_partitions()
+    assert await world.client.get(world.keys.partitions) == b"16"
 
 
 @pytest.mark.parametrize("ending", ["end", "rest"])

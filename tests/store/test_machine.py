@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from gateway.embedded import EmbeddedValkey
-from gateway.errors import SessionLimitReached
+from gateway.errors import AlreadyRenewed, SessionLimitReached
 from gateway.lifetime import Lifetime
 from gateway.model import EndState, SessionKey
 
@@ -55,6 +55,7 @@ class Modelled:
     seen: int
     ends: int
     ended: bool = False
+    in_grace: bool = False
 
     def live(self, now: int) -> bool:
         return not self.ended and now <= self.ends and now - self.seen <= IDLE
@@ -107,7 +108,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
         replaced = [e for e in self.live_of(user) if one_per_device and e.device == device]
         others = [each for each in self.live_of(user) if each not in replaced]
-        surplus = max(0, len(others) - LIMIT + 1)
+        surplus = max(0, len([each for each in others if not each.in_grace]) - LIMIT + 1)
         try:
             signed = self.run(self.world.sign_in(user, device, rules))
         except SessionLimitReached:
@@ -117,9 +118,12 @@ class StoreMachine(RuleBasedStateMachine):
         assert not (deny and surplus)
         gone = {each.id: each.why for each in signed.ended if each.why not in ("idle", "expired")}
         evicted = [each for each in others if gone.get(each.key.id) == EndState.EVICTED]
-        assert len(evicted) == surplus
-        stay = [each.seen for each in others if each not in evicted]
-        assert all(each.seen <= min(stay, default=each.seen) for each in evicted)
+        assert len([each for each in evicted if not each.in_grace]) == surplus
+        families = {each.family for each in evicted}
+        assert evicted == [each for each in others if each.family in families]
+        stay = [each.seen for each in others if each not in evicted and not each.in_grace]
+        chosen = [each.seen for each in evicted if not each.in_grace]
+        assert max(chosen, default=0) <= min(stay, default=self.now)
         assert gone.keys() == {each.key.id for each in [*replaced, *evicted]}
         for each in [*replaced, *evicted]:
             each.ended = True
@@ -161,8 +165,9 @@ class StoreMachine(RuleBasedStateMachine):
         updated = self.run(self.world.store.update(each.key, {"roles": roles}, ACTOR))
         assert (updated is not None) == each.live(self.now)
         if updated is not None:
-            each.roles = roles
             assert updated.roles == roles
+            for other in self.keys:
+                other.roles = roles if other.family == each.family else other.roles
 
     @precondition(lambda self: self.keys)
     @rule(data=st.data(), grace=st.sampled_from([0, GRACE]))
@@ -170,13 +175,18 @@ class StoreMachine(RuleBasedStateMachine):
         old = data.draw(st.sampled_from(self.keys))
         _, new = fresh_key(old.user)
         grace_ms = grace * MINUTE_MS + (HALF_MS if grace else 0)
-        renewed = self.run(self.world.store.renew(old.key, new, grace_ms, ACTOR))
-        assert (renewed is not None) == old.live(self.now)
+        try:
+            renewed = self.run(self.world.store.renew(old.key, new, grace_ms, ACTOR))
+        except AlreadyRenewed:
+            assert old.in_grace
+            assert old.live(self.now)
+            return
+        assert (renewed is not None) == (old.live(self.now) and not old.in_grace)
         if renewed is None:
             return
         self.keys.append(replace(old, key=new, seen=self.now))
         if grace and self.now + grace < old.ends:
-            old.ends = self.now + grace
+            old.ends, old.in_grace = self.now + grace, True
         else:
             old.ended = True
 
@@ -194,7 +204,8 @@ class StoreMachine(RuleBasedStateMachine):
     def end_all(self, user: str, data: st.DataObject) -> None:
         keep = data.draw(st.sampled_from([None, *self.live_of(user)]))
         key = keep and keep.key
-        leaving = [each for each in self.live_of(user) if each is not keep]
+        family = keep and keep.family
+        leaving = [each for each in self.live_of(user) if each.family != family]
         self.assert_ended(self.run(self.world.store.end_all(user, key, ACTOR)), leaving)
         self.written = user
 

@@ -10,28 +10,37 @@ local index = indexes .. ARGV[17]
 local now = now_ms()
 local expires = now + absolute
 
-local leaving, live = {}, {}
+-- The old key of a renewal in its grace is no session of its own: it does not count, and it goes
+-- with the session that it belongs to (`f`).
+local leaving, live, graces = {}, {}, {}
 -- Without a limit a user may have any number: then only the 1,000 that end first are looked at,
 -- because a script over 50,000 would block Redis for 80 ms.
 local members = redis.call('ZRANGE', index, 0, limit > 0 and -1 or 999, 'WITHSCORES')
 for i = 1, #members, 2 do
   local other = members[i]
   local over = natural_end(other, members[i + 1], now)
-  local fields = nil
-  if not over and device ~= '' then fields = parse(fetch(other)) end
+  local fields = not over and parse(fetch(other)) or nil
   if over then
     leaving[#leaving + 1] = {other, over}
   elseif fields and fields.dv[1] == device then
     leaving[#leaving + 1] = {other, 'replaced'}
+  elseif fields and fields.g then
+    graces[#graces + 1] = {other, fields.f}
   else
-    live[#live + 1] = {other, tonumber(redis.call('GET', activities .. other)) or 0}
+    local seen = tonumber(redis.call('GET', activities .. other)) or 0
+    live[#live + 1] = {other, seen, fields and fields.f}
   end
 end
 
 if limit > 0 and #live >= limit then
   if on_limit == 'deny' then return {0, 'limit'} end
   table.sort(live, function(a, b) return a[2] < b[2] end)
-  for i = 1, #live - limit + 1 do leaving[#leaving + 1] = {live[i][1], 'evicted'} end
+  for i = 1, #live - limit + 1 do
+    leaving[#leaving + 1] = {live[i][1], 'evicted'}
+    for _, grace in ipairs(graces) do
+      if grace[2] == live[i][3] then leaving[#leaving + 1] = {grace[1], 'evicted'} end
+    end
+  end
 end
 
 -- The new one first: out of memory, this fails before anything has changed.

@@ -1,13 +1,15 @@
 -- Moves a live session to a new token. Its absolute end stays; the old one ends after the grace.
 -- ARGV: 9 digest, 10 the record that was read, 11 new digest, 12 rest of the new record,
 -- 13 grace ms, 14 rest of the old record.
--- Returns {lost, 'ok' | 'gone' | 'changed'}.
+-- Returns {lost, 'ok' | 'gone' | 'changed' | 'renewed'}; the last for a key that is in its grace:
+-- what it would give away ends with the grace.
 local old, new, grace = ARGV[9], ARGV[11], tonumber(ARGV[13])
 local record = redis.call('GET', records .. old)
 local seen = redis.call('GET', activities .. old)
 local fields = parse(record)
 if not record or not seen then return {0, 'gone'} end
 if record ~= ARGV[10] or not fields then return {0, 'changed'} end
+if fields.g then return {0, 'renewed'} end
 local now = now_ms()
 local left = fields.x - now
 if left <= 0 then return {0, 'gone'} end
