@@ -32,7 +32,7 @@ from .reader import DEADLINE_S, GRACE_S
 from .replicas import Replicas
 
 BEATS_PER_LEASE = 5
-SILENT_LEASES = 3  # so long without any answer: the connection is dead, whatever TCP believes
+SILENT_LEASES = 2  # so long without any answer: the connection is dead, whatever TCP believes
 CONNECT_S = 0.25
 RETRY_S = (0.01, 0.3)  # between attempts; recovery is to take less than a second
 
@@ -311,7 +311,7 @@ class _Beat:
 
     def on_hello(self, reply: Any) -> None:
         """PING could not tell: a demoted master answers it."""
-        self.from_master = isinstance(reply, dict) and reply.get(b"role") == b"master"
+        self.from_master = _is_master(reply)
 
 
 class Link:
@@ -381,7 +381,9 @@ class Link:
         """Have every change of a record told to us, before anything is read to be kept."""
         end = self._endpoint
         who = ["AUTH", end.username or "default", end.password] if end.password else []
-        await stream.ask("HELLO", "3", *who, "SETNAME", f"gateway-{self._replicas.name}")
+        hello = await stream.ask("HELLO", "3", *who, "SETNAME", f"gateway-{self._replicas.name}")
+        if not _is_master(hello):
+            raise StoreUnavailable("read_only", "this is a replica")
         if end.database:
             await stream.ask("SELECT", end.database)
         await stream.ask("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._keys.tracked)
@@ -402,6 +404,10 @@ class Link:
                         await stream.lost.wait()
         finally:
             stream.abort()
+
+
+def _is_master(hello: Any) -> bool:
+    return isinstance(hello, dict) and hello.get(b"role") == b"master"
 
 
 def _milliseconds(reply: list[Any]) -> int:

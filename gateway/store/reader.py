@@ -34,6 +34,7 @@ class Reader:
         self._client = client
         self._keys = keys
         self._count_error = count_error
+        self.demands_master = False  # until it is known that the server can tell
         self._waiting: dict[SessionKey, asyncio.Future[Reading]] = {}
         self._batches: set[asyncio.Task[None]] = set()
 
@@ -76,7 +77,7 @@ class Reader:
         names = [
             name for key in keys for name in (self._keys.record(key), self._keys.activity(key))
         ]
-        return await mget_and_time(self._client, names)
+        return await mget_and_time(self._client, names, from_master=self.demands_master)
 
     def _settle(
         self,

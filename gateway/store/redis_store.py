@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from ..credentials import digest_of_user, partition_of_user
 from ..errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
@@ -46,6 +47,8 @@ def connect(url: str, *, username: str | None = None, password: str | None = Non
         socket_timeout=_SOCKET_TIMEOUT_S,
         socket_connect_timeout=_SOCKET_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
+        # Where these are on, redis-py does not look whether a pooled connection was closed.
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
         **{name: value for name, value in credentials.items() if value},
     )
     return Redis.from_pool(pool)
@@ -100,6 +103,7 @@ class RedisStore:
         with as_unavailable(self._count_error):
             await self._client.ping()
             knows_flags = await self._knows_script_flags()
+            self._reader.demands_master = await self._tells_its_role()
             fixed = await self._fixed_partitions()
         self._refuse_other_partitions(fixed)
         facts = await self._facts()
@@ -444,6 +448,14 @@ class RedisStore:
             await self._client.eval("#!lua flags=allow-oom\nreturn 1", 0)
         except ResponseError:
             return False  # Redis before version 7
+        return True
+
+    async def _tells_its_role(self) -> bool:
+        client: Any = self._client
+        try:
+            await client.execute_command("HELLO")
+        except ResponseError:
+            return False  # Redis before version 6
         return True
 
     async def _facts(self) -> ServerFacts:

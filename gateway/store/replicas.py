@@ -116,6 +116,7 @@ class Replicas:
         self._numbers = itertools.count(1)
         self._fences: WeakValueDictionary[int, ReplicaFence] = WeakValueDictionary()
         self._silent: dict[str, _Silence] = {}
+        self._longest_s = 0.0  # of the leases that were registered when it was last known
 
     def fence(self) -> ReplicaFence:
         """Begin a change that replicas are to confirm."""
@@ -141,7 +142,8 @@ class Replicas:
             return Confirmation()
         patience_ends = monotonic() + self._confirm_timeout_s
         live = await self._registered()
-        lapsed_at = monotonic() + max(map(bound_s, {*live, self.name}))
+        self._longest_s = max(map(bound_s, live - {UNKNOWN}), default=self._longest_s)
+        lapsed_at = monotonic() + max(self._longest_s, bound_s(self.name))
         await fence.passed_by_all(live, until=min(lapsed_at, patience_ends))
         all_lapsed = monotonic() >= lapsed_at
         passed = fence.passed_by(live)
@@ -170,6 +172,7 @@ class Replicas:
                 if now - since >= bound_s(name):
                     await self._client.eval(_REMOVE_IF_SILENT, 1, self._keys.replicas, raw, beats)
         self._silent = silent
+        self._longest_s = max(map(bound_s, silent), default=self._longest_s)
 
     async def leave(self) -> None:
         """Say that this replica trusts nothing any more, so that nobody waits for it."""
