@@ -105,14 +105,16 @@ class Authorizer:
         """Ask the store. Only tokens without a session count: their flood must not reach Redis."""
         if not self._unknown.take():
             return DENIALS[Reason.OVERLOADED]
+        is_unknown = False
         try:
             reading = await self._store.read(question.key)
+            is_unknown = reading.session is None
         except StoreUnavailable:
             return DENIALS[Reason.STORE_UNAVAILABLE]
-        session = None
-        if reading.session is not None:
-            session = self._stand(reading.session)
-            self._unknown.give_back()
+        finally:
+            if not is_unknown:
+                self._unknown.give_back()
+        session = None if reading.session is None else self._stand(reading.session)
         return self._judge(session, reading.now_ms, question.rules)
 
     def _judge(self, session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> Decision:
@@ -124,4 +126,4 @@ class Authorizer:
                 break
         else:
             self._on_activity(session, now_ms)
-        return Decision(reason=None, session=session)
+        return Decision(None, session)

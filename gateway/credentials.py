@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import sys
 from functools import cache
 
 from .decision import Reason
@@ -18,6 +17,7 @@ from .model import SessionKey
 
 # Two hex digits of partition and 256 random bits in base64url (ASVS 7.2.3 asks for 128).
 TOKEN_BYTES = 32
+_PARTITIONS = tuple(f"{number:02x}" for number in range(256))  # memory holds very many of these
 _TOKEN = re.compile(rb"[0-9a-f]{2}[A-Za-z0-9_-]{43}", re.ASCII)
 _SESSION_ID = re.compile(r"([0-9a-f]{2})([0-9a-f]{32})", re.ASCII)
 
@@ -31,10 +31,10 @@ def key_of_token(token: bytes, partitions: int) -> SessionKey | None:
     """Return where the token's session would live, or None if no token looks like this."""
     if _TOKEN.fullmatch(token) is None:
         return None
-    partition = sys.intern(token[:2].decode())  # memory holds very many of these
-    if int(partition, 16) >= partitions:
+    number = int(token[:2], 16)
+    if number >= partitions:
         return None
-    return SessionKey(partition, hashlib.sha256(token).hexdigest()[:32])
+    return SessionKey(_PARTITIONS[number], hashlib.sha256(token).hexdigest()[:32])
 
 
 def key_of_id(session_id: str, partitions: int) -> SessionKey | None:

@@ -6,6 +6,8 @@ from .decision import Reason
 from .model import Standing
 from .policy import Access, Rule
 
+_DENY = Access.DENY  # a member of an enum read through its class costs 0.3 us (Python 3.11)
+
 
 def refusal(session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> Reason | None:
     """Return why `session` may not pass under `rules`, or None if every one of them lets it.
@@ -22,7 +24,7 @@ def refusal(session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> R
     if not rules:
         return Reason.NO_RULE
     for rule in rules:
-        if rule.access is Access.DENY:
+        if rule.access is _DENY:
             return Reason.DENIED_BY_RULE
         if rule.roles and rule.roles.isdisjoint(session.roles):
             return Reason.ROLE_REQUIRED

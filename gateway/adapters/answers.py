@@ -15,6 +15,7 @@ from .wire import NEVER_CACHED, Answer, Wording
 CHALLENGE = ("WWW-Authenticate", 'Session realm="gateway"')
 MAX_LOGIN = identity.MAX_BLOCK  # instead of the identity: the same head has room for either
 RETRY_AFTER = ("Retry-After", "1")
+_OK = HTTPStatus.OK  # a member of an enum read through its class costs 0.3 us (Python 3.11)
 
 
 def allow(decision: Decision) -> Answer:
@@ -22,7 +23,7 @@ def allow(decision: Decision) -> Answer:
     the client.
     """
     known = identity.NOBODY if decision.session is None else decision.session.identity
-    return Answer(HTTPStatus.OK, known + NEVER_CACHED)
+    return Answer(_OK, known + NEVER_CACHED)
 
 
 def auth_request(decision: Decision, request: CheckRequest | None, wording: Wording) -> Answer:

@@ -25,6 +25,7 @@ NEVER_CACHED = lines((("Cache-Control", "no-store"), ("Vary", "Cookie"), ("X-Acc
 COOKIE = istr("Cookie")
 X_FORWARDED_PROTO = istr("X-Forwarded-Proto")
 _LONGEST_ADDRESS = 64
+_EMPTY = b"Content-Length: 0\r\n\r\n"
 
 _STATUS_LINES = {each: f"HTTP/1.1 {each} {each.phrase}\r\n".encode() for each in HTTPStatus}
 
@@ -63,6 +64,8 @@ class Answer(NamedTuple):
 
         No Date, no Server: Gateway API copies all of a check's head upstream.
         """
+        if not self.body and not close:
+            return _STATUS_LINES[self.status] + self.head + _EMPTY
         return b"".join(
             (
                 _STATUS_LINES[self.status],

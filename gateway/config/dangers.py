@@ -124,6 +124,11 @@ def warnings_of(settings: Settings) -> list[Problem]:
         )
         if is_set
     ]
+    if settings.revocation.confirm_timeout < 1.05 * settings.revocation.lease:
+        found.append(
+            Problem("revocation.confirm_timeout", "is below the lease: receipts may be incomplete, and "
+                    "a change of roles may be answered before all replicas know of it")
+        )  # fmt: skip
     if settings.check.raw_utf8:
         found.append(Problem("check.raw_utf8", "true: identity headers may hold non-ASCII bytes"))
     return found

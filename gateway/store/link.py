@@ -156,7 +156,7 @@ class Stream(asyncio.Protocol):
                     self._on_push(reply)
                 else:
                     self._expected.popleft()(reply)
-        except (hiredis.HiredisError, IndexError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is: the stream is not understood)
             self._count_error(kind_of(error))
             self.abort()
 

@@ -30,6 +30,7 @@ from .keys import Keys
 DRIFT = 0.01
 RESOLUTION_S = 0.002
 UNKNOWN = "?"
+_DIGITS = 18
 
 _REMOVE_IF_SILENT = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
@@ -49,7 +50,12 @@ class _Silence(NamedTuple):
 def bound_s(replica: str) -> float:
     """Return how long after the last sign of life a replica cannot trust its memory any more."""
     lease_ms = replica.rpartition("-")[2]
-    return int(lease_ms) / 1000 * (1 + DRIFT) + RESOLUTION_S if lease_ms.isdigit() else 0.0
+    return int(lease_ms) / 1000 * (1 + DRIFT) + RESOLUTION_S if _is_number(lease_ms) else 0.0
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether it is one that we may have written; anybody can write to Redis."""
+    return text.isascii() and text.isdigit() and len(text) < _DIGITS
 
 
 class ReplicaFence:
@@ -128,8 +134,8 @@ class Replicas:
         """Take `<number>.<step>.<replica>`, said on our channel; nonsense is not believed."""
         number, _, rest = message.decode("ascii", "replace").partition(".")
         step, _, replica = rest.partition(".")
-        fence = self._fences.get(int(number)) if number.isdigit() else None
-        if fence is not None and step.isdigit():
+        fence = self._fences.get(int(number)) if _is_number(number) else None
+        if fence is not None and _is_number(step):
             fence.acknowledge(replica, int(step))
 
     async def confirmed(self, fence: ReplicaFence) -> Confirmation:
@@ -142,7 +148,9 @@ class Replicas:
             return Confirmation()
         patience_ends = monotonic() + self._confirm_timeout_s
         live = await self._registered()
-        self._longest_s = max(map(bound_s, live - {UNKNOWN}), default=self._longest_s)
+        longest_s = max(map(bound_s, live), default=0.0)
+        # Where the registry may have gaps, what was once in it counts too.
+        self._longest_s = max(self._longest_s, longest_s) if UNKNOWN in live else longest_s
         lapsed_at = monotonic() + max(self._longest_s, bound_s(self.name))
         await fence.passed_by_all(live, until=min(lapsed_at, patience_ends))
         all_lapsed = monotonic() >= lapsed_at
@@ -160,16 +168,17 @@ class Replicas:
 
         Such a replica trusts nothing any more; if it is not dead, it registers again.
         """
-        now = monotonic()
+        asked = monotonic()
         with as_unavailable(self._count_error):
             registered: dict[Any, Any] = await self._client.hgetall(self._keys.replicas)
+            answered = monotonic()
             silent = {}
             for raw, beats in registered.items():
                 name = raw.decode("ascii", "replace")
                 known = self._silent.get(name)
-                since = known.since if known is not None and known.beats == beats else now
+                since = known.since if known is not None and known.beats == beats else answered
                 silent[name] = _Silence(beats, since)
-                if now - since >= bound_s(name):
+                if asked - since >= bound_s(name):
                     await self._client.eval(_REMOVE_IF_SILENT, 1, self._keys.replicas, raw, beats)
         self._silent = silent
         self._longest_s = max(map(bound_s, silent), default=self._longest_s)

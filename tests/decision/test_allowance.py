@@ -25,6 +25,14 @@ def test_a_second_is_worth_so_many() -> None:
     assert [allowance.take() for _ in range(6)] == [True] * 5 + [False]
 
 
+def test_a_long_rest_saves_up_no_more_than_a_second() -> None:
+    """However quiet the night was, the flood in the morning is bounded."""
+    clock = Clock()
+    allowance = Allowance(10, clock)
+    clock.now += 10_000
+    assert sum(allowance.take() for _ in range(99)) == 10
+
+
 def test_what_is_given_back_can_be_taken_again() -> None:
     """And never fills the bucket beyond its size."""
     allowance = Allowance(2, Clock())

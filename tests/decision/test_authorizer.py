@@ -242,9 +242,21 @@ def test_unknown_tokens_cost_the_store_a_bounded_rate() -> None:
         for n in range(200)
     ]
     assert reasons[:10] == [Reason.UNKNOWN_SESSION] * 10
-    assert reasons[-1] is Reason.OVERLOADED
+    assert Reason.OVERLOADED in reasons
     assert len(store.asked) < 50 + 200
     store.remembers = True
+    assert at_once(authorizer.check(known)).reason is None
+
+
+def test_a_store_that_is_down_uses_up_no_allowance() -> None:
+    """When it is back, live sessions are answered at once."""
+    store = FakeStore(make_session())
+    authorizer = make_authorizer(RULES, store, unknown_per_second=1)
+    known = make_request("/app/x", cookies=(cookie(),))
+    store.fault = unavailable()
+    for _ in range(20):
+        assert at_once(authorizer.check(known)).reason is Reason.STORE_UNAVAILABLE
+    store.fault = None
     assert at_once(authorizer.check(known)).reason is None
 
 

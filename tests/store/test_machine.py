@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -23,6 +23,7 @@ from gateway.embedded import EmbeddedValkey
 from gateway.errors import AlreadyRenewed, SessionLimitReached
 from gateway.lifetime import Lifetime
 from gateway.model import EndState, SessionKey
+from gateway.store import MemoryOptions
 
 from .world import ACTOR, RULES, SignedIn, fake_world, fresh_key, real_world
 
@@ -65,6 +66,8 @@ class StoreMachine(RuleBasedStateMachine):
     """Does to the store what it does to the model, and compares."""
 
     url: str | None = None  # of a real server; None: the fake
+    memory: MemoryOptions | None = None
+    recalled: ClassVar[list[SessionKey]] = []  # what memory answered, to show that it did
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +81,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @classmethod
     def build(cls) -> Any:
-        return fake_world() if cls.url is None else real_world(cls.url)
+        return fake_world() if cls.url is None else real_world(cls.url, memory=cls.memory)
 
     def run(self, step: Coroutine[Any, Any, Result]) -> Result:
         return self.loop.run_until_complete(step)
@@ -139,12 +142,22 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def check(self, data: st.DataObject) -> None:
         each = data.draw(st.sampled_from(self.keys))
+        self.recall(each)
         reading = self.run(self.world.store.read(each.key))
         live = reading.session is not None and reading.now_ms < reading.session.idle_expires_ms
         assert live == each.live(self.now)
         if reading.session is not None and live:
             assert (reading.session.user, reading.session.roles) == (each.user, each.roles)
             assert reading.session.device.id == each.device
+
+    def recall(self, each: Modelled) -> None:
+        """Whatever memory says must be so; that it says nothing is always right."""
+        self.run(self.world.settle())
+        remembered = self.world.store.recall(each.key)
+        if remembered is not None:
+            assert each.live(self.now)
+            assert remembered.session.roles == each.roles
+            self.recalled.append(each.key)
 
     @precondition(lambda self: self.keys)
     @rule(data=st.data())
@@ -265,9 +278,21 @@ class StoreMachine(RuleBasedStateMachine):
 SHRINKING_TAKES_LONG = pytest.mark.timeout(240)
 
 
-def explore(url: str | None, examples: int, steps: int, *, derandomize: bool = True) -> None:
-    """The suite tries the same orders each time; `make soak` tries new ones."""
-    machine = type("Machine", (StoreMachine,), {"url": url})
+def explore(
+    url: str | None,
+    examples: int,
+    steps: int,
+    *,
+    derandomize: bool = True,
+    memory: MemoryOptions | None = None,
+) -> int:
+    """The suite tries the same orders each time; `make soak` tries new ones.
+
+    Return how often memory answered.
+    """
+    recalled: list[SessionKey] = []
+    facts = {"url": url, "memory": memory, "recalled": recalled}
+    machine = type("Machine", (StoreMachine,), facts)
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -280,6 +305,7 @@ def explore(url: str | None, examples: int, steps: int, *, derandomize: bool = T
             suppress_health_check=list(HealthCheck),
         ),
     )
+    return len(recalled)
 
 
 @SHRINKING_TAKES_LONG
@@ -292,3 +318,9 @@ def test_any_order_on_the_fake() -> None:
 def test_any_order_on_a_real_server(valkey: EmbeddedValkey) -> None:
     """The same, for fewer orders, where the commands are the real ones."""
     explore(valkey.url, examples=15, steps=25)
+
+
+@SHRINKING_TAKES_LONG
+def test_any_order_with_a_memory(valkey: EmbeddedValkey) -> None:
+    """The same with a near cache: it never says what the model does not."""
+    assert explore(valkey.url, examples=15, steps=25, memory=MemoryOptions()) > 0

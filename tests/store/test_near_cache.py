@@ -10,10 +10,10 @@ from gateway.model import SessionKey, Standing
 from gateway.store.near_cache import NearCache
 
 LEASE_MS = 500
-MAX_ENTRIES = 6
+MAX_ENTRIES = 3
 BLOCK = b"X-Auth-User: ann\r\n"
 FAR_MS = 10**15
-KEYS = [SessionKey("00", f"{number:032x}") for number in range(10)]
+KEYS = [SessionKey("00", f"{number:032x}") for number in range(5)]
 
 
 def standing(
@@ -132,13 +132,29 @@ def test_the_oldest_go_first() -> None:
     assert 32 <= len(near) <= 64
 
 
+def test_activity_makes_nothing_younger() -> None:
+    """What was read longest ago goes, however often it was used since."""
+    clock = Clock()
+    near = cache(clock, max_entries=2)
+    near.keep(standing(KEYS[0]))
+    near.keep(standing(KEYS[1]))
+    near.note_activity(KEYS[0], clock.now_ms)
+    near.keep(standing(KEYS[2]))
+    assert [near.recall(key) is not None for key in KEYS[:3]] == [False, True, True]
+
+
 @given(sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=60))
 def test_bytes_are_bounded(sizes: list[int]) -> None:
-    """However long the identities are, the estimate stays below the bound."""
+    """However long the identities are, the estimate stays below the bound, and goes back to 0."""
     near = cache(Clock(), max_entries=10**6, max_bytes=8_000)
-    for number, size in enumerate(sizes):
-        near.keep(standing(SessionKey("00", f"{number:032x}"), identity=b"x" * size))
+    keys = [SessionKey("00", f"{number:032x}") for number in range(len(sizes))]
+    for key, size in zip(keys, sizes, strict=True):
+        near.keep(standing(key, identity=b"x" * size))
+        assert near.recall(key) is not None
         assert near.bytes <= 8_000
+    for key in keys:
+        near.forget(key)
+    assert (near.bytes, len(near)) == (0, 0)
 
 
 def test_unknown_keys_cost_nothing() -> None:
@@ -158,14 +174,33 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.clock = Clock()
         self.near = cache(self.clock)
-        self.known: dict[SessionKey, Standing] = {}
+        self.known: dict[SessionKey, Standing] = {}  # the oldest first
         self.trusted_until = self.clock.now_ms + LEASE_MS
 
-    @rule(key=st.sampled_from(KEYS), size=st.integers(0, 50), left_ms=st.integers(1, 2000))
-    def keep(self, key: SessionKey, size: int, left_ms: int) -> None:
-        kept = standing(key, expires_ms=self.clock.now_ms + left_ms, identity=b"x" * size)
+    @rule(
+        key=st.sampled_from(KEYS),
+        size=st.integers(0, 50),
+        left_ms=st.integers(1, 2000),
+        idle_ms=st.integers(1, 1000),
+    )
+    def keep(self, key: SessionKey, size: int, left_ms: int, idle_ms: int) -> None:
+        now = self.clock.now_ms
+        kept = standing(
+            key, expires_ms=now + left_ms, seen_ms=now, idle_ms=idle_ms, identity=b"x" * size
+        )
         self.near.keep(kept)
+        self.known.pop(key, None)
         self.known[key] = kept
+        if len(self.known) > MAX_ENTRIES:
+            del self.known[next(iter(self.known))]
+
+    @rule(key=st.sampled_from(KEYS), late_ms=st.integers(-50, 600))
+    def touch(self, key: SessionKey, late_ms: int) -> None:
+        seen_ms = self.clock.now_ms - late_ms
+        self.near.note_activity(key, seen_ms)
+        if key in self.known:
+            old = self.known[key]
+            self.known[key] = old.seen_at(max(seen_ms, old.last_seen_ms))
 
     @rule(key=st.sampled_from(KEYS))
     def forget(self, key: SessionKey) -> None:
@@ -188,20 +223,30 @@ class Model(RuleBasedStateMachine):
     def wait(self, ms: int) -> None:
         self.clock.now_ms += ms
 
+    def expected(self, key: SessionKey) -> Standing | None:
+        session, now = self.known.get(key), self.clock.now_ms
+        if session is None or now >= self.trusted_until:
+            return None
+        return session if now < min(session.expires_ms, session.idle_expires_ms) else None
+
     @invariant()
-    def recalls_only_what_is_known_and_may_be_trusted(self) -> None:
+    def recalls_what_is_known_and_may_be_trusted(self) -> None:
         for key in KEYS:
             recalled = self.near.recall(key)
-            if recalled is not None:
-                assert recalled.session == self.known[key]
-                assert self.clock.now_ms < min(self.trusted_until, self.known[key].expires_ms)
+            assert (None if recalled is None else recalled.session) == self.expected(key)
 
     @invariant()
     def stays_within_its_bounds(self) -> None:
-        assert len(self.near) <= MAX_ENTRIES
-        assert (self.near.bytes == 0) == (len(self.near) == 0)
+        assert len(self.near) == len(self.known) <= MAX_ENTRIES
+
+    def teardown(self) -> None:
+        """Whatever went before, what is left adds up: without it there is nothing."""
+        for key in KEYS:
+            assert (self.near.bytes == 0) == (len(self.near) == 0)
+            self.near.forget(key)
+        assert (self.near.bytes, len(self.near)) == (0, 0)
 
 
 def test_any_order() -> None:
-    """Nothing is recalled that was forgotten, has ended, or may not be trusted."""
+    """Recalled is exactly what was kept, not forgotten, has not ended, and may be trusted."""
     run_state_machine_as_test(Model, settings=settings(max_examples=150, stateful_step_count=40))

@@ -172,6 +172,16 @@ async def test_the_dead_are_taken_out_and_the_living_stay(cluster: Cluster) -> N
     assert set(await cluster.client.hkeys(KEYS.replicas)) == {b"living-200", b"slow-60000"}
 
 
+async def test_nonsense_in_the_registry_breaks_no_receipt(cluster: Cluster) -> None:
+    """Anybody may write to Redis; the sessions have ended, and that must be said."""
+    await cluster.register("me-200", "x-" + "9" * 400, "y-" + "9" * 5000, "?", "", "z-²")
+    fence = cluster.coordinator.fence()
+    cluster.says(fence.next_step(), "me-200")
+    assert (await cluster.coordinator.confirmed(fence)).complete
+    cluster.coordinator.acknowledge(b"9" * 5000 + b".1.me-200")
+    await cluster.coordinator.remove_silent()
+
+
 async def test_one_look_removes_nobody(cluster: Cluster) -> None:
     """Silence takes two looks: a figure alone says nothing about when it was written."""
     await cluster.register("b-1")

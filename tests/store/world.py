@@ -26,7 +26,7 @@ from gateway.credentials import (
 from gateway.lifetime import Lifetime
 from gateway.model import Actor, Client, Device, Ended, Login, Session, SessionKey
 from gateway.ports import Reading, SignInRules
-from gateway.store import reader
+from gateway.store import link, reader
 from gateway.store.keys import Keys
 from gateway.store.link import Stream
 from gateway.store.redis_store import RedisStore, connect
@@ -261,7 +261,10 @@ async def _world(clients: Sequence[Any], options: dict[str, Any]) -> AsyncIterat
     world = World(store, clients[1])
     world.lost = lost
     try:
-        with patch.object(reader, "GRACE_S", PATIENCE_S):
+        with (
+            patch.object(reader, "GRACE_S", PATIENCE_S),
+            patch.object(link, "GRACE_S", PATIENCE_S),
+        ):
             await store.open()
             await _remembering(world)
             yield world
