@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import sys
@@ -316,6 +317,13 @@ def serve(settings: Settings) -> None:
         _run(settings, valkey.url)
 
 
+def allow_many_connections() -> None:
+    """Use as many descriptors as the system lets us: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def work() -> None:
     """Be a worker, as the parent says on standard input."""
     assignment = read_assignment()
@@ -327,6 +335,8 @@ def work() -> None:
 def _run(settings: Settings, redis_url: str, sockets: Sequence[socket.socket] = ()) -> None:
     async def main() -> None:
         await App(settings, redis_url, sockets).run()
+
+    allow_many_connections()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())

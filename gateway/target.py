@@ -22,6 +22,7 @@ _PLAIN = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?", re
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]|(?:^|/)\.\.?(?:/|\Z)")
+_KEPT = re.compile(r"(%2[Ff5])")
 _SLASHES = re.compile(r"/{2,}")
 _PARAMETERS = re.compile(r";[^/]*")
 _END_OF_PATH = re.compile(r"[?#]")
@@ -65,6 +66,7 @@ def _rewritings(path: str) -> tuple[str | None, ...]:
     """Return what one step of an upstream's normalisation can make of `path`."""
     return (
         _decode(path),
+        _decode_but_slashes(path),
         _SLASHES.sub("/", path),
         _PARAMETERS.sub("", path),
         path.partition(";")[0],
@@ -79,6 +81,22 @@ def _decode(path: str) -> str | None:
         return path
     try:
         return unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _decode_but_slashes(path: str) -> str | None:
+    """Undo one layer of every escape but `%2F`, as aiohttp, and servers that keep segments, do.
+
+    `%25` stays too: what follows it would become an escape that was none.
+    """
+    if "%" not in path:
+        return path
+    try:
+        return "".join(
+            part if _KEPT.fullmatch(part) else unquote_to_bytes(part).decode()
+            for part in _KEPT.split(path)
+        )
     except UnicodeDecodeError:
         return None
 

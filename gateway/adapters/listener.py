@@ -93,6 +93,18 @@ class CheckListener:
             self._report(error)
         return answer
 
+    def stranger(self, target: str) -> Answer:
+        """Answer a peer that is no proxy: whatever it asked, it may not ask."""
+        adapter = adapter_of(target)
+        if adapter is None:
+            return NOT_FOUND
+        decision = DENIALS[Reason.UNTRUSTED_PEER]
+        try:
+            self._observe(adapter.name, None, decision, 0.0)
+        except Exception as error:  # noqa: BLE001  (a full disk must not change the answer)
+            self._report(error)
+        return adapter.write(decision, None, self._wording)
+
     def broken(self, error: BaseException | None, *, ours: bool) -> Answer:
         """Return what to answer to a request that is not even HTTP, or that broke the server.
 

@@ -60,22 +60,23 @@ def _address(text: str) -> str:
 
 
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
+    if _depth(value) > MAX_DEPTH:  # first: a few hundred levels are more than orjson writes
+        raise ValueError(f"must not be nested deeper than {MAX_DEPTH}")
     if len(orjson.dumps(value)) > MAX_METADATA:
         raise ValueError(f"must not be longer than {MAX_METADATA} bytes as JSON")
-    if _depth(value) > MAX_DEPTH:
-        raise ValueError(f"must not be nested deeper than {MAX_DEPTH}")
     return value
 
 
-def _depth(value: object) -> int:
+def _depth(value: object, most: int = MAX_DEPTH + 1) -> int:
+    """Return how deep it is nested, or `most` if it is deeper than that."""
     inner: list[object] = []
     if isinstance(value, dict):
         inner = list(value.values())
     elif isinstance(value, list):
         inner = value
-    else:
+    if not isinstance(value, dict | list) or most == 0:
         return 0
-    return 1 + max(map(_depth, inner), default=0)
+    return 1 + max((_depth(each, most - 1) for each in inner), default=0)
 
 
 def _grace(text: str) -> str:

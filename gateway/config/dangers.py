@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..errors import Problem
 from ..lifetime import beyond
 from ..policy import problems_of
-from .settings import Admin, Check, Cookie, Policy, Session, Settings
+from .settings import Admin, Check, Cookie, Network, Policy, Session, Settings
 
 # What a script makes of a variable that is not set.
 _DIGEST_OF_NOTHING = hashlib.sha256(b"").hexdigest()
@@ -70,6 +72,11 @@ def _admin_dangers(admin: Admin) -> list[Problem]:
     names = [token.name for token in admin.tokens]
     if len(set(names)) < len(names):
         found.append(Problem("admin.tokens", "two tokens have the same name; events name them"))
+    digests = [token.sha256 for token in admin.tokens]
+    if len(set(digests)) < len(digests):
+        found.append(
+            Problem("admin.tokens", "two entries have the same sha256; events could not tell them")
+        )
     open_to_all = [address for address in admin.listen if not is_local(address)]
     if open_to_all and not admin.tls_cert and not admin.insecure:
         found.append(
@@ -86,10 +93,17 @@ def _check_dangers(check: Check) -> list[Problem]:
     found = [] if check.listen else [Problem("check.listen", "is empty; nobody could ask")]
     found += [
         Problem("check.trusted_proxies", f"{network} trusts everybody to speak for the proxy")
-        for network in check.trusted_proxies
+        for network in _together(check.trusted_proxies)
         if network.prefixlen == 0
     ]
     return found
+
+
+def _together(networks: Iterable[Network]) -> Iterator[Network]:
+    """Return the fewest networks that cover the same: two halves are the whole."""
+    for version in (4, 6):
+        same: list[Any] = [each for each in networks if each.version == version]
+        yield from ipaddress.collapse_addresses(same)
 
 
 def _policy_dangers(policy: Policy) -> list[Problem]:
@@ -126,9 +140,12 @@ def warnings_of(settings: Settings) -> list[Problem]:
     ]
     if settings.revocation.confirm_timeout < 1.05 * settings.revocation.lease:
         found.append(
-            Problem("revocation.confirm_timeout", "is below the lease: receipts may be incomplete, and "
-                    "a change of roles may be answered before all replicas know of it")
-        )  # fmt: skip
+            Problem(
+                "revocation.confirm_timeout",
+                "is below the lease: receipts may be incomplete, and a change of roles may be "
+                "answered before all replicas know of it",
+            )
+        )
     if settings.check.raw_utf8:
         found.append(Problem("check.raw_utf8", "true: identity headers may hold non-ASCII bytes"))
     return found

@@ -345,27 +345,30 @@ class RedisStore:
     async def _end_batches(
         self, script: str, user: str, argument: str, actor: Actor, fence: Fence | None
     ) -> tuple[Ended, ...]:
-        """Run the batches from the first to the last, until such a pass was one step or idle.
+        """Run the batches from the first to the last, until a pass was one step or undisturbed.
 
         Between two batches a session may move to where the pass has been (renewed with a grace)
         or others may leave there, so that the rest moves up.
         """
         partition = partition_of_user(user, self._partitions)
         ended: list[Ended] = []
-        cutoff, batches, found = 0, 0, True
-        while found and batches != 1:
-            offset, batches, found = 0, 0, False
+        cutoff, batches, again = 0, 0, True
+        while again and batches != 1:
+            offset, batches, again = 0, 0, False
+            left = -1
             while offset >= 0:
                 with as_unavailable(self._count_error):
                     reply = await self._run(
                         script, partition, actor, user, digest_of_user(user), cutoff, offset,
                         BATCH, argument, fence=fence,
                     )  # fmt: skip
-                    offset, cutoff, digests = int(reply[0]), int(reply[1]), reply[2:]
+                    offset, cutoff, before, after = map(int, reply[:4])
+                    digests = reply[4:]
                     ended += [Ended(partition + each.decode(), EndState.REVOKED)
                               for each in digests]  # fmt: skip
                 batches += 1
-                found = found or bool(digests)
+                again = again or bool(digests) or left not in (-1, before)
+                left = after
         return tuple(ended)
 
     async def _run(

@@ -148,3 +148,52 @@ async def test_a_proxy_that_does_not_read_is_not_written_to_without_end(gate: Ga
     )
     assert written < 2_000_000
     connected.abort()
+
+
+@pytest.mark.parametrize("count", [2, 32, 33, 40, 100, 700])
+async def test_every_pipelined_question_is_answered(gate: Gate, count: int) -> None:
+    """However many come in one read: more than aiohttp's queue takes wait for their turn."""
+    connected = await gate.connect()
+    connected.write(FAMILIES[0].request(Asked(cookies=(cookie(),))) * count)
+    for _ in range(count):
+        assert (await connected.read()).status == 200
+    await connected.close()
+
+
+async def test_one_connection_does_not_starve_another(gate: Gate) -> None:
+    """While somebody pours questions into one connection, others are answered in their turn."""
+    gate.store.remembers = True
+    flood, quiet = await gate.connect(), await gate.connect()
+    question = FAMILIES[0].request(Asked(cookies=(cookie(),)))
+    flood.write(question * 20_000)
+    await asyncio.sleep(0)
+    before = len(gate.observed)
+    for _ in range(20):
+        assert (await quiet.ask(question)).status == 200
+    assert len(gate.observed) - before < 20_000
+    flood.abort()
+    await quiet.close()
+
+
+async def test_nothing_of_a_stranger_is_parsed_or_kept() -> None:
+    """Refused by the first bytes, whatever they are, and the connection is gone."""
+    question = FAMILIES[0].request(Asked(cookies=(cookie(),)))
+    async with serving(make_session(), trusted=()) as gate:
+        for raw, status in ((question, 403), (question[:40], 403), (b"GET / HTTP/1.1\r\n", 404),
+                            (b"nonsense", 404), (b"\x16\x03\x01", 404)):  # fmt: skip
+            connected = await gate.connect()
+            connected.write(raw)
+            assert (await connected.read()).status == status
+            assert await connected.ended()
+            await connected.close()
+        assert gate.store.asked == []
+        assert gate.server.requests_count == 0
+
+
+async def test_a_silent_stranger_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that say nothing must not use up the descriptors that the proxy needs."""
+    monkeypatch.setattr(connection, "_STRANGER_S", 0.05)
+    async with serving(make_session(), trusted=()) as gate:
+        connected = await gate.connect()
+        assert await connected.ended()
+        await connected.close()

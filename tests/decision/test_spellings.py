@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway import target as target_module
 from gateway.authorizer import Authorizer
 from gateway.decision import Reason
-from gateway.policy import Access, RuleSpec
+from gateway.policy import Access, Policy, RuleSpec, is_public
 from gateway.target import MAX_PATH, MAX_READINGS, readings
 
 from .samples import FakeStore, at_once, cookie, make_authorizer, make_request, make_session
@@ -30,6 +30,27 @@ class Case:
 
     def authorizer(self) -> Authorizer:
         return make_authorizer(list(self.rules), FakeStore(make_session(roles=("member",))))
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/report%73/a%2Fq3", "/report%73/q3%2F", "/user%73/a%2Fb/secrets", "/users/a%2Fb/secret%73",
+     "/report%73/a%252Fq3", "/%72eports/a%2fb"],
+)  # fmt: skip
+def test_escaped_slashes_beside_other_escapes_lead_nowhere(target: str) -> None:
+    """Servers that keep `%2F` in a segment and decode the rest see one segment: a rule's `*`."""
+    policy = Policy(
+        [
+            rule("/reports/*", Access.SESSION, "admin"),
+            rule("/users/*/secrets", Access.SESSION, "admin"),
+            rule("/**", Access.PUBLIC),
+        ]
+    )
+    paths = readings(target)
+    assert paths is not None
+    rules = policy.match_all("GET", "app.example.com", paths)
+    assert not isinstance(rules, Reason)
+    assert not is_public(rules)
 
 
 def rule(path: str, access: Access, *roles: str) -> RuleSpec:

@@ -20,6 +20,14 @@ def decode(path: bytes) -> bytes:
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), path)
 
 
+def decode_but_slashes(path: bytes) -> bytes:
+    """As yarl, and servers that split into segments first: `%2F` and `%25` stay escaped."""
+    return _ESCAPE.sub(
+        lambda match: match[0] if match[1].upper() in (b"2F", b"25")
+        else bytes([int(match[1], 16)]), path
+    )  # fmt: skip
+
+
 def decode_overlong(path: bytes) -> bytes:
     """As Tomcat before 6.0.18 and IIS 5: overlong UTF-8 of `.` and `/` counts."""
     return _OVERLONG.sub(lambda match: bytes([(match[1] or match[2])[0] & 0x7F]), decode(path))
@@ -90,6 +98,7 @@ def tomcat(path: bytes) -> bytes:
 
 STEPS: tuple[Step, ...] = (
     decode,
+    decode_but_slashes,
     decode_overlong,
     cut,
     cut_nul,

@@ -8,6 +8,9 @@ local records, activities, indexes, partition = ARGV[1], ARGV[2], ARGV[3], ARGV[
 -- Records and indexes outlive their sessions by this, so that the event of a natural end can
 -- still name the user. Nothing is allowed by it: validity needs the activity key, which does not.
 local margin = 300000
+-- The due list outlives the last instant in it by a week: so long may all gateways be away without
+-- the natural end of a session going by without its event.
+local kept_due = 604800000
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -68,7 +71,7 @@ end
 local function set_due(index, digest, at)
   redis.call('ZADD', KEYS[3], number(at), due_member(index, digest))
   local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-  redis.call('PEXPIREAT', KEYS[3], number(tonumber(last[2]) + 2 * margin))
+  redis.call('PEXPIREAT', KEYS[3], number(tonumber(last[2]) + kept_due))
 end
 
 -- Ends one session: first the state, then the event.
@@ -95,11 +98,13 @@ end
 -- Ends up to `batch` of the user's sessions that `chosen(digest, fields)` names and that began
 -- no later than `cutoff`, from `offset` on. For the first batch (cutoff 0) that is every one, also
 -- one that bears a later time than now: after a failover the clock may be behind.
--- Returns lost events, the next offset (-1: done), the cutoff, then the digests.
+-- Returns lost events, the next offset (-1: done), the cutoff, how many members the index had
+-- before and after, then the digests.
 local function end_chosen(index, user, cutoff, offset, batch, chosen)
   local now = now_ms()
   local first = cutoff == 0
   if first then cutoff = now end
+  local before = redis.call('ZCARD', index)
   local members = redis.call('ZRANGE', index, offset, offset + batch - 1, 'WITHSCORES')
   local ended, kept = {}, 0
   for i = 1, #members, 2 do
@@ -118,5 +123,5 @@ local function end_chosen(index, user, cutoff, offset, batch, chosen)
   local next_offset = offset + kept
   if #members < 2 * batch then next_offset = -1 end
   fence()
-  return {lost, next_offset, number(cutoff), unpack(ended)}
+  return {lost, next_offset, number(cutoff), before, redis.call('ZCARD', index), unpack(ended)}
 end
