@@ -72,7 +72,7 @@ def _token(number: int) -> str:
 def _remember(near: NearCache, number: int) -> None:
     """Sign a user in, as the store does, and remember the record."""
     who, now = login(number), near.now_ms()
-    key = key_of_token(_token(number).encode(), PARTITIONS)
+    key = key_of_token(_token(number), PARTITIONS)
     assert key is not None
     device = device_of(who.device_id, who.client.user_agent)
     rest = records.rest_of_login(key, digest_of_user(who.user), who, device, 4 * _HOUR_MS)
@@ -90,8 +90,14 @@ def _server(near: NearCache) -> CheckServer:
         partitions=PARTITIONS, stand=standing_of, on_activity=Touches(store, 60_000).note,
     )  # fmt: skip
     observe = CheckObserver(Metrics(), log_denials=False)
-    listener = CheckListener(authorizer, Wording(), observe=observe, on_fault=print)
-    return CheckServer(listener, Trusted((ipaddress.ip_network("127.0.0.0/8"),)))
+    listener = CheckListener(
+        authorizer,
+        Wording(),
+        Trusted((ipaddress.ip_network("127.0.0.0/8"),)),
+        observe=observe,
+        on_fault=print,
+    )
+    return CheckServer(listener)
 
 
 async def check_us(near: NearCache) -> float:

@@ -122,7 +122,7 @@ async def _watch(checker: Client, check: bytes) -> tuple[list[float], float]:
 
 
 def _delete(token: str) -> bytes:
-    key = key_of_token(token.encode(), PARTITIONS)
+    key = key_of_token(token, PARTITIONS)
     assert key is not None
     return (
         f"DELETE /v1/sessions/{key.id} HTTP/1.1\r\nHost: 127.0.0.1\r\n"

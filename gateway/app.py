@@ -141,6 +141,7 @@ class App:
         return CheckListener(
             authorizer,
             Wording(settings.pages.login_url),
+            Trusted(settings.check.trusted_proxies),
             observe=CheckObserver(self._metrics, log_denials=settings.log.denials),
             on_fault=lambda error: log.error("check_failed", exc_info=error),
         )
@@ -265,7 +266,7 @@ class App:
             stack.push_async_callback(self._workers.stop)
             self._log_listening()
             return self._workers.stop
-        server = CheckServer(self._check, Trusted(check.trusted_proxies))
+        server = CheckServer(self._check)
         sockets = self._sockets or [bind(address, "check.listen") for address in check.listen]
         listening = Listening(server, sockets, check.drain / 1000, inherited=bool(self._sockets))
         stack.push_async_callback(listening.close)

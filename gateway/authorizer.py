@@ -48,7 +48,7 @@ class Authorizer:
         self._policy = policy
         self._store = store
         self._rules: dict[tuple[str, str, str], tuple[Rule, ...] | Decision] = {}
-        self._cookie = cookie_name.encode("ascii")
+        self._cookie = cookie_name
         self._partitions = partitions
         self._stand = stand
         self._on_activity = on_activity
@@ -72,7 +72,7 @@ class Authorizer:
         remembered = self._store.recall(key)
         if remembered is None:
             return Question(key, rules)
-        return self._judge(remembered.session, remembered.now_ms, rules)
+        return self._judge(*remembered, rules)
 
     def _look_up_rules(self, method: str, host: str, path: str) -> tuple[Rule, ...] | Decision:
         """Return what the policy says of a place, and remember it if it is not too long.

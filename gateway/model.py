@@ -6,7 +6,7 @@ one clock that all replicas share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -141,5 +141,5 @@ class CheckRequest(NamedTuple):
     host: str
     scheme: str
     address: str  # the client's, "" when the proxy does not say
-    cookies: tuple[bytes, ...]  # every Cookie header, in order
-    navigation: bool  # a person waits for a page, not a script for data
+    cookies: Sequence[str]  # every Cookie header, in order; what is no UTF-8 as lone surrogates
+    navigation: bool = False  # a person waits for a page, not a script for data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -18,11 +18,9 @@ class Reading:
     now_ms: int
 
 
-class Remembered(NamedTuple):
-    """What memory vouches for at `now_ms` (Redis' clock): a session that lives."""
-
-    session: Standing
-    now_ms: int
+# A session that lives, as memory may vouch for it, and Redis' time in milliseconds. None says
+# nothing: the store must be read.
+Recall = Callable[[SessionKey], tuple[Standing, int] | None]
 
 
 class Confirmation(NamedTuple):
@@ -76,8 +74,8 @@ class SessionStore(Protocol):
     Every change is atomic, writes its event in the same step, and never revives what has ended.
     """
 
-    def recall(self, key: SessionKey) -> Remembered | None:
-        """Return what memory may still vouch for; None says nothing, and `read` must be asked."""
+    @property
+    def recall(self) -> Recall: ...
 
     async def read(self, key: SessionKey) -> Reading:
         """Return the session as it is now; a missing one is an answer, not a fault."""

@@ -75,7 +75,7 @@ class Sessions:
 
     async def introspect(self, token: str) -> Session | None:
         """Return the live session that this secret opens (RFC 7662)."""
-        key = key_of_token(token.encode(errors="replace"), self._partitions)
+        key = key_of_token(token, self._partitions)
         return None if key is None else await self._live(key)
 
     async def _live(self, key: SessionKey) -> Session | None:
@@ -157,7 +157,7 @@ class Sessions:
 
     def _fresh(self, partition: str) -> tuple[str, SessionKey]:
         token = new_token(partition)
-        key = key_of_token(token.encode(), self._partitions)
+        key = key_of_token(token, self._partitions)
         if key is None:  # only if the partition came from elsewhere
             raise InvalidInput((Problem("session", "belongs to no partition of this gateway"),))
         return token, key

@@ -214,8 +214,11 @@ class CheckObserver:
     def __call__(
         self, adapter: str, request: CheckRequest | None, decision: Decision, seconds: float
     ) -> None:
-        self._metrics.checks[adapter, decision.reason] += 1
-        self._metrics.seconds[adapter].observe(seconds)
+        metrics = self._metrics
+        metrics.checks[adapter, decision.reason] += 1
+        histogram = metrics.seconds[adapter]
+        histogram.counts[bisect.bisect_left(BUCKETS_S, seconds)] += 1
+        histogram.sum += seconds
         if self._log_denials and decision.reason is not None:
             self._log.info(
                 "denied",

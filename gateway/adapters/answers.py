@@ -16,6 +16,7 @@ CHALLENGE = ("WWW-Authenticate", 'Session realm="gateway"')
 MAX_LOGIN = identity.MAX_BLOCK  # instead of the identity: the same head has room for either
 RETRY_AFTER = ("Retry-After", "1")
 _OK = HTTPStatus.OK  # a member of an enum read through its class costs 0.3 us (Python 3.11)
+_ALLOWED, _END = Answer(_OK, b"\0" + NEVER_CACHED).on_the_wire().split(b"\0")
 
 
 def allow(decision: Decision) -> Answer:
@@ -24,6 +25,12 @@ def allow(decision: Decision) -> Answer:
     """
     known = identity.NOBODY if decision.session is None else decision.session.identity
     return Answer(_OK, known + NEVER_CACHED)
+
+
+def allowed(decision: Decision) -> bytes:
+    """Return what `allow` answers as it goes over the wire: the way of a check has no detours."""
+    known = identity.NOBODY if decision.session is None else decision.session.identity
+    return _ALLOWED + known + _END
 
 
 def auth_request(decision: Decision, request: CheckRequest | None, wording: Wording) -> Answer:

@@ -11,7 +11,7 @@ from multidict import istr
 from ..decision import Reason
 from ..model import CheckRequest
 from .answers import auth_request as write
-from .wire import Adapter, Subrequest, scheme_of, sole_address
+from .wire import COOKIE, Adapter, Subrequest, Trusted, scheme_of, sole_address
 
 X_ORIGINAL_METHOD = istr("X-Original-Method")
 X_ORIGINAL_URI = istr("X-Original-URI")
@@ -19,24 +19,18 @@ HOST = istr("Host")
 X_FORWARDED_FOR = istr("X-Forwarded-For")
 
 
-def read(subrequest: Subrequest) -> CheckRequest | Reason:
-    """Return the request that nginx asks about."""
-    method = subrequest.sole(X_ORIGINAL_METHOD)
-    target = subrequest.sole(X_ORIGINAL_URI)
-    host = subrequest.sole(HOST)
-    address = sole_address(subrequest.sole(X_FORWARDED_FOR))
-    scheme = scheme_of(subrequest)
+def read(subrequest: Subrequest, _: Trusted) -> CheckRequest | Reason:
+    """Return the request that nginx asks about; nginx decides itself what to make of a 401."""
+    every = subrequest.headers.getall
+    methods, targets = every(X_ORIGINAL_METHOD, ()), every(X_ORIGINAL_URI, ())
+    hosts, addresses = every(HOST, ()), every(X_FORWARDED_FOR, ())
+    if not len(methods) == len(targets) == len(hosts) == len(addresses) == 1:
+        return Reason.BAD_FORWARDED_REQUEST
+    method, target, host = methods[0], targets[0], hosts[0]
+    address, scheme = sole_address(addresses[0]), scheme_of(subrequest)
     if not (method and target and host and address and scheme):
         return Reason.BAD_FORWARDED_REQUEST
-    return CheckRequest(
-        method=method,
-        target=target,
-        host=host,
-        scheme=scheme,
-        address=address,
-        cookies=subrequest.cookies(),
-        navigation=False,  # nginx decides itself what to make of a 401
-    )
+    return CheckRequest(method, target, host, scheme, address, every(COOKIE, ()))
 
 
 ADAPTER = Adapter("auth_request", read, write)

@@ -9,14 +9,15 @@ connections that are to close.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
+from multidict import CIMultiDictProxy
 
 from .listener import CheckListener
-from .wire import Answer, Subrequest, Trusted
+from .wire import Answer
 
 # aiohttp's own limits answer 400 to 8 kB of cookies, of which nginx makes a 500.
 LIMITS = {"max_line_size": 65536, "max_field_size": 65536, "max_headers": 512}
@@ -43,10 +44,9 @@ ANSWERS_AT_ONCE = fits(web.RequestHandler, HttpRequestParser)
 class CheckServer(web.Server):
     """The factory of the connections; `drain` and `connections` serve the stop."""
 
-    def __init__(self, listener: CheckListener, trusted: Trusted) -> None:
+    def __init__(self, listener: CheckListener) -> None:
         super().__init__(self._answer, access_log=None, **LIMITS)  # type: ignore[arg-type]
         self.listener = listener
-        self.trusted = trusted
         self.draining = False
 
     def __call__(self) -> web.RequestHandler:
@@ -58,13 +58,22 @@ class CheckServer(web.Server):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("_Connection", request.protocol)
-        subrequest = Subrequest(
-            request.method, request.raw_path, request.headers, self.trusted, connection.from_proxy
-        )
-        answer = await self.listener.answer(subrequest)
+        subrequest = _Raw(request.method, request.raw_path, request.headers)
+        if connection.from_proxy:
+            answer = await self.listener.answer(subrequest)
+        else:
+            answer = self.listener.stranger(subrequest.path)
         # An older client than HTTP/1.1 keeps a connection only if it is told to; it is not.
         close = self.draining or not request.keep_alive or request.version < (1, 1)
         return connection.respond(answer, close=close)
+
+
+class _Raw(NamedTuple):
+    """A subrequest that waits for its answer; aiohttp's own `path` is decoded."""
+
+    method: str
+    path: str
+    headers: CIMultiDictProxy[str]
 
 
 class _Connection(web.RequestHandler):
@@ -90,7 +99,7 @@ class _Connection(web.RequestHandler):
     def _is_trusted(self, transport: Any) -> bool:
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            return peer[0] in self._server.trusted
+            return peer[0] in self._server.listener.trusted
         # A Unix socket: whoever may open it is trusted; its mode is the operator's choice.
         return isinstance(transport.get_extra_info("sockname"), (str, bytes))
 
@@ -98,6 +107,7 @@ class _Connection(web.RequestHandler):
         """Answer if that needs no wait, and nothing before it waits for its own answer."""
         if (
             self.unanswered
+            or not self.from_proxy
             or self._paused
             or self._close
             or self._server.draining
@@ -108,15 +118,10 @@ class _Connection(web.RequestHandler):
             or self.transport is None
         ):
             return False
-        answer = self._server.listener.answer_now(
-            Subrequest(
-                message.method, message.path, message.headers, self._server.trusted,
-                self.from_proxy,
-            )
-        )  # fmt: skip
+        answer = self._server.listener.answer_now(message)
         if answer is None:
             return False
-        self.transport.write(answer.on_the_wire(headless=message.method == "HEAD"))
+        self.transport.write(answer)
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
 

@@ -14,13 +14,16 @@ from ..decision import Decision, Reason
 from ..model import CheckRequest
 from .answers import passed_on
 from .wire import (
+    COOKIE,
     Adapter,
     Answer,
     Subrequest,
+    Trusted,
     Wording,
     forwarded_address,
     is_navigation,
     scheme_of,
+    sole,
 )
 
 PREFIX = "/check/ext_authz"
@@ -29,12 +32,12 @@ HOST = istr("Host")
 X_FORWARDED_FOR = istr("X-Forwarded-For")
 
 
-def read(subrequest: Subrequest) -> CheckRequest | Reason:
+def read(subrequest: Subrequest, trusted: Trusted) -> CheckRequest | Reason:
     """Return the request that Envoy asks about."""
     target = subrequest.path.removeprefix(PREFIX)
-    host = subrequest.sole(HOST)
+    host = sole(subrequest, HOST)
     scheme = scheme_of(subrequest)
-    address = _address(subrequest)
+    address = _address(subrequest, trusted)
     if not (target.startswith("/") and host and scheme) or address is None:
         return Reason.BAD_FORWARDED_REQUEST
     return CheckRequest(
@@ -43,7 +46,7 @@ def read(subrequest: Subrequest) -> CheckRequest | Reason:
         host=host,
         scheme=scheme,
         address=address,
-        cookies=subrequest.cookies(),
+        cookies=subrequest.headers.getall(COOKIE, ()),
         navigation=is_navigation(subrequest),
     )
 
@@ -53,11 +56,11 @@ def write(decision: Decision, request: CheckRequest | None, wording: Wording) ->
     return passed_on(decision, request, wording, HTTPStatus.FORBIDDEN)
 
 
-def _address(subrequest: Subrequest) -> str | None:
+def _address(subrequest: Subrequest, trusted: Trusted) -> str | None:
     """Return the client's address, "" if Envoy was not told to say, None if it is malformed."""
     if "X-Forwarded-For" not in subrequest.headers:
         return ""
-    return forwarded_address(subrequest.sole(X_FORWARDED_FOR), subrequest.trusted)
+    return forwarded_address(sole(subrequest, X_FORWARDED_FOR), trusted)
 
 
 ADAPTER = Adapter("ext_authz_http", read, write)

@@ -14,13 +14,16 @@ from ..decision import Decision, Reason
 from ..model import CheckRequest
 from .answers import passed_on
 from .wire import (
+    COOKIE,
     Adapter,
     Answer,
     Subrequest,
+    Trusted,
     Wording,
     forwarded_address,
     is_navigation,
     scheme_of,
+    sole,
 )
 
 X_FORWARDED_METHOD = istr("X-Forwarded-Method")
@@ -29,12 +32,12 @@ X_FORWARDED_HOST = istr("X-Forwarded-Host")
 X_FORWARDED_FOR = istr("X-Forwarded-For")
 
 
-def read(subrequest: Subrequest) -> CheckRequest | Reason:
+def read(subrequest: Subrequest, trusted: Trusted) -> CheckRequest | Reason:
     """Return the request that the proxy asks about."""
-    method = subrequest.sole(X_FORWARDED_METHOD)
-    target = subrequest.sole(X_FORWARDED_URI)
-    host = subrequest.sole(X_FORWARDED_HOST)
-    address = forwarded_address(subrequest.sole(X_FORWARDED_FOR), subrequest.trusted)
+    method = sole(subrequest, X_FORWARDED_METHOD)
+    target = sole(subrequest, X_FORWARDED_URI)
+    host = sole(subrequest, X_FORWARDED_HOST)
+    address = forwarded_address(sole(subrequest, X_FORWARDED_FOR), trusted)
     scheme = scheme_of(subrequest)
     if not (method and target and host and address and scheme):
         return Reason.BAD_FORWARDED_REQUEST
@@ -44,7 +47,7 @@ def read(subrequest: Subrequest) -> CheckRequest | Reason:
         host=host,
         scheme=scheme,
         address=address,
-        cookies=subrequest.cookies(),
+        cookies=subrequest.headers.getall(COOKIE, ()),
         navigation=is_navigation(subrequest),
     )
 

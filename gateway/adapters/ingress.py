@@ -13,7 +13,7 @@ from multidict import istr
 from ..decision import Reason
 from ..model import CheckRequest
 from .answers import auth_request as write
-from .wire import Adapter, Subrequest, sole_address
+from .wire import COOKIE, Adapter, Subrequest, Trusted, sole, sole_address
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@\\\s]+)(?P<target>/\S*)", re.ASCII)
 
@@ -22,11 +22,11 @@ X_ORIGINAL_URL = istr("X-Original-URL")
 X_REAL_IP = istr("X-Real-IP")
 
 
-def read(subrequest: Subrequest) -> CheckRequest | Reason:
+def read(subrequest: Subrequest, _: Trusted) -> CheckRequest | Reason:
     """Return the request that the ingress asks about."""
-    method = subrequest.sole(X_ORIGINAL_METHOD)
-    url = _URL.fullmatch(subrequest.sole(X_ORIGINAL_URL) or "")
-    address = sole_address(subrequest.sole(X_REAL_IP))
+    method = sole(subrequest, X_ORIGINAL_METHOD)
+    url = _URL.fullmatch(sole(subrequest, X_ORIGINAL_URL) or "")
+    address = sole_address(sole(subrequest, X_REAL_IP))
     if not (method and url and address):
         return Reason.BAD_FORWARDED_REQUEST
     return CheckRequest(
@@ -35,8 +35,7 @@ def read(subrequest: Subrequest) -> CheckRequest | Reason:
         host=url["host"],
         scheme=url["scheme"],
         address=address,
-        cookies=subrequest.cookies(),
-        navigation=False,
+        cookies=subrequest.headers.getall(COOKIE, ()),
     )
 
 

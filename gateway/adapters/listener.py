@@ -7,16 +7,17 @@ policy says.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from http import HTTPStatus
+from time import perf_counter as _now
 
 from ..authorizer import Authorizer
 from ..decision import DENIALS, Decision, Reason
 from ..identity import lines
 from ..model import CheckRequest
 from . import auth_request, ext_authz_http, forward_auth, ingress
-from .wire import NEVER_CACHED, Adapter, Answer, Subrequest, Wording
+from .answers import allowed
+from .wire import NEVER_CACHED, Adapter, Answer, Subrequest, Trusted, Wording
 
 ADAPTERS = {
     "/check/auth_request": auth_request.ADAPTER,
@@ -39,21 +40,28 @@ class CheckListener:
     """
 
     def __init__(
-        self, authorizer: Authorizer, wording: Wording, *, observe: Observe, on_fault: OnFault
+        self,
+        authorizer: Authorizer,
+        wording: Wording,
+        trusted: Trusted,
+        *,
+        observe: Observe,
+        on_fault: OnFault,
     ) -> None:
+        self.trusted = trusted
         self._authorizer = authorizer
         self._wording = wording
         self._observe = observe
         self._on_fault = on_fault
 
-    def answer_now(self, subrequest: Subrequest) -> Answer | None:
+    def answer_now(self, subrequest: Subrequest) -> bytes | None:
         """Answer what needs no wait; None leaves it to `answer`, which begins again."""
-        started = time.perf_counter()
-        adapter = adapter_of(subrequest.path)
+        started = _now()
+        adapter = ADAPTERS.get(subrequest.path) or adapter_of(subrequest.path)
         if adapter is None:
-            return NOT_FOUND
+            return NOT_FOUND.on_the_wire()
         try:
-            asked = _read(adapter, subrequest)
+            asked = adapter.read(subrequest, self.trusted)
             if isinstance(asked, Reason):
                 known, decision = None, DENIALS[asked]
             else:
@@ -61,22 +69,26 @@ class CheckListener:
                 if not isinstance(outcome, Decision):
                     return None
                 decision = outcome
-            answer = adapter.write(decision, known, self._wording)
-            self._observe(adapter.name, known, decision, time.perf_counter() - started)
+            if decision.reason is None:
+                answer = allowed(decision)
+            else:
+                refused = adapter.write(decision, known, self._wording)
+                answer = refused.on_the_wire(headless=subrequest.method == "HEAD")
+            self._observe(adapter.name, known, decision, _now() - started)
         except Exception:  # noqa: BLE001  (`answer` meets it again, and reports it)
             return None
         return answer
 
     async def answer(self, subrequest: Subrequest) -> Answer:
         """Answer one subrequest; a bug answers as "we do not know", never as an allow."""
-        started = time.perf_counter()
+        started = _now()
         adapter = adapter_of(subrequest.path)
         if adapter is None:
             return NOT_FOUND
         known: CheckRequest | None = None
         decision = DENIALS[Reason.INTERNAL_ERROR]
         try:
-            asked = _read(adapter, subrequest)
+            asked = adapter.read(subrequest, self.trusted)
             if isinstance(asked, Reason):
                 decision = DENIALS[asked]
             else:
@@ -88,7 +100,7 @@ class CheckListener:
             answer = adapter.write(decision, None, self._wording)
             self._report(error)
         try:
-            self._observe(adapter.name, known, decision, time.perf_counter() - started)
+            self._observe(adapter.name, known, decision, _now() - started)
         except Exception as error:  # noqa: BLE001  (a full disk must not change the answer)
             self._report(error)
         return answer
@@ -118,12 +130,6 @@ class CheckListener:
     def _report(self, error: Exception) -> None:
         with contextlib.suppress(Exception):
             self._on_fault(error)
-
-
-def _read(adapter: Adapter, subrequest: Subrequest) -> CheckRequest | Reason:
-    if not subrequest.from_proxy:
-        return Reason.UNTRUSTED_PEER
-    return adapter.read(subrequest)
 
 
 def adapter_of(target: str) -> Adapter | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from multidict import CIMultiDictProxy, istr
 
@@ -30,26 +30,24 @@ _EMPTY = b"Content-Length: 0\r\n\r\n"
 _STATUS_LINES = {each: f"HTTP/1.1 {each} {each.phrase}\r\n".encode() for each in HTTPStatus}
 
 
-class Subrequest(NamedTuple):
-    """The proxy's question, raw."""
+class Subrequest(Protocol):
+    """The proxy's question, raw, as aiohttp's parser hands it over."""
 
-    method: str
-    path: str  # of the subrequest itself, raw, with its query
-    headers: CIMultiDictProxy[str]
-    trusted: Trusted
-    from_proxy: bool  # the peer is one whose word counts
+    @property
+    def method(self) -> str: ...
 
-    def sole(self, name: str) -> str | None:
-        """Return the header's value if it is there exactly once and not empty."""
-        values = self.headers.getall(name, ())
-        return (values[0] or None) if len(values) == 1 else None
+    @property
+    def path(self) -> str:
+        """The target of the subrequest itself, raw, with its query."""
 
-    def cookies(self) -> tuple[bytes, ...]:
-        """Return every Cookie header as the bytes that came."""
-        values = self.headers.getall(COOKIE, ())
-        if len(values) == 1:
-            return (values[0].encode("utf-8", "surrogateescape"),)
-        return tuple([value.encode("utf-8", "surrogateescape") for value in values])
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
+
+
+def sole(subrequest: Subrequest, name: str) -> str | None:
+    """Return the header's value if it is there exactly once and not empty."""
+    values = subrequest.headers.getall(name, ())
+    return (values[0] or None) if len(values) == 1 else None
 
 
 class Answer(NamedTuple):
@@ -84,7 +82,7 @@ class Wording:
     login_url: str = ""  # with {url} where the return address goes; "": no sign-in page
 
 
-Read = Callable[[Subrequest], CheckRequest | Reason]
+Read = Callable[[Subrequest, "Trusted"], CheckRequest | Reason]
 Write = Callable[[Decision, CheckRequest | None, Wording], Answer]
 
 
@@ -156,9 +154,7 @@ def forwarded_address(text: str | None, trusted: Trusted) -> str | None:
 
 def scheme_of(subrequest: Subrequest) -> str | None:
     """Return the scheme of return addresses: https unless the proxy says otherwise."""
-    values = subrequest.headers.getall(X_FORWARDED_PROTO, ())
-    if not values:
-        return "https"
+    values = subrequest.headers.getall(X_FORWARDED_PROTO, ("https",))
     return values[0] if len(values) == 1 and values[0] in ("http", "https") else None
 
 

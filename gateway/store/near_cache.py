@@ -11,9 +11,9 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 
 from ..model import SessionKey, Standing
-from ..ports import Remembered
 
 # Includes the time that the machine was suspended; CLOCK_MONOTONIC does not, on Linux.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -22,9 +22,8 @@ _ENTRY_BYTES = 400
 _EVICTED_AT_ONCE = 16  # a sixteenth: to find the oldest of a dict takes longer the more went before
 
 
-def elapsed_ms() -> int:
-    """Return milliseconds of a clock that nobody sets and that suspending does not stop."""
-    return time.clock_gettime_ns(_CLOCK) // 1_000_000
+# Nanoseconds of a clock that nobody sets and that suspending does not stop.
+elapsed_ns = partial(time.clock_gettime_ns, _CLOCK)
 
 
 class NearCache:
@@ -39,7 +38,7 @@ class NearCache:
         lease_ms: int,
         max_entries: int,
         max_bytes: int,
-        clock: Callable[[], int] = elapsed_ms,
+        clock: Callable[[], int] = elapsed_ns,
     ) -> None:
         self.lease_ms = lease_ms
         self._max_entries = max_entries
@@ -61,15 +60,15 @@ class NearCache:
 
     def now_ms(self) -> int:
         """Return the time on our own clock; only for `extend_lease`."""
-        return self._clock()
+        return self._clock() // 1_000_000
 
     def fresh(self) -> bool:
         """Tell whether memory may be trusted now."""
-        return self._clock() < self._trusted_until_ms
+        return self.now_ms() < self._trusted_until_ms
 
-    def recall(self, key: SessionKey) -> Remembered | None:
+    def recall(self, key: SessionKey) -> tuple[Standing, int] | None:
         """Return the session if it is known, has not ended by itself, and may be trusted."""
-        now = self._clock()
+        now = self._clock() // 1_000_000
         session = self._entries.get(key)
         if now >= self._trusted_until_ms:
             self.untrusted += 1
@@ -83,7 +82,7 @@ class NearCache:
             self.misses += 1
             return None
         self.hits += 1
-        return Remembered(session, now)
+        return session, now
 
     def extend_lease(self, sent_ms: int, redis_ms: int) -> None:
         """Note that a master, whose clock said `redis_ms`, answered what was sent at `sent_ms`."""

@@ -18,7 +18,7 @@ from ..credentials import digest_of_user, partition_of_user
 from ..errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
 from ..identity import Stand, standing_of
 from ..model import Actor, Device, Ended, EndState, Login, Session, SessionKey
-from ..ports import Confirmation, Created, Fence, Reading, Remembered, SignInRules, Touched
+from ..ports import Confirmation, Created, Fence, Reading, Recall, SignInRules, Touched
 from . import records, scripts
 from .faults import as_unavailable
 from .keys import Keys
@@ -94,6 +94,8 @@ class RedisStore:
             if memory is None
             else Memory(client, self._keys, memory, stand=stand, count_error=count_error)
         )
+        # Not a method of its own, which would be a call more on the way of a check.
+        self.recall: Recall = _nothing if self._memory is None else self._memory.recall
 
     async def open(self) -> ServerFacts:
         """Learn what the server can do and check that it was set up with the same partitions.
@@ -123,9 +125,6 @@ class RedisStore:
         with as_unavailable(self._count_error):
             self._require_open()
             await self._client.ping()
-
-    def recall(self, key: SessionKey) -> Remembered | None:
-        return None if self._memory is None else self._memory.recall(key)
 
     async def read(self, key: SessionKey) -> Reading:
         self._require_open()
@@ -486,3 +485,7 @@ def _facts_of_login(login: Login, device: Device) -> bytes:
 def _ended_pairs(partition: str, flat: list[bytes]) -> list[Ended]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return [Ended(partition + digest.decode(), EndState(why.decode())) for digest, why in pairs]
+
+
+def _nothing(_: SessionKey) -> None:
+    """Recall nothing: there is no memory."""

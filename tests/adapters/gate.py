@@ -147,13 +147,14 @@ async def serving(
     listener = CheckListener(
         make_authorizer(rules, store, activity, raw_utf8=raw_utf8),
         Wording(login_url),
+        Trusted(tuple(ipaddress.ip_network(each) for each in trusted)),
         observe=lambda adapter, asked, decision, s: observed.append((adapter, asked, decision)),
         on_fault=faults.append,
     )
     gate = Gate(listener, store)
     gate.activity, gate.faults, gate.observed = activity, faults, observed
     loop = asyncio.get_running_loop()
-    server = CheckServer(listener, Trusted(tuple(ipaddress.ip_network(each) for each in trusted)))
+    server = CheckServer(listener)
     gate.server = server
     listeners = [await loop.create_server(server, "127.0.0.1", 0)]
     gate.port = listeners[0].sockets[0].getsockname()[1]

@@ -11,8 +11,8 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_parser import HttpRequestParser
 
 from gateway.adapters import connection
-from gateway.model import Session, SessionKey
-from gateway.ports import Reading, Remembered
+from gateway.model import Session, SessionKey, Standing
+from gateway.ports import Reading
 from tests.decision.samples import cookie, make_session
 
 from .families import EXT_AUTHZ, FAMILIES, Asked, Family
@@ -36,7 +36,7 @@ async def half(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gate]:
         remembered = {each.key for each in sessions()[::2]}
         recall, read = gate.store.recall, gate.store.read
 
-        def recall_half(key: SessionKey) -> Remembered | None:
+        def recall_half(key: SessionKey) -> tuple[Standing, int] | None:
             return recall(key) if key in remembered else None
 
         async def read_slowly(key: SessionKey) -> Reading:
@@ -113,7 +113,7 @@ async def test_a_bug_on_the_fast_way_is_met_again_and_reported(
     gate.store.remembers = True
     bug = RuntimeError("bug")
 
-    def broken(key: SessionKey) -> Remembered | None:
+    def broken(key: SessionKey) -> tuple[Standing, int] | None:
         raise bug
 
     monkeypatch.setattr(gate.store, "recall", broken)

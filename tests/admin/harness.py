@@ -87,7 +87,7 @@ class Admin:
 
     async def check(self, token: str, path: str = "/") -> Decision:
         """Decide about a GET that carries this cookie."""
-        cookies = (f"__Host-sid={token}".encode(),)
+        cookies = (f"__Host-sid={token}",)
         asked = CheckRequest("GET", path, HOST, "https", "203.0.113.7", cookies, False)
         return await self.app._check._authorizer.check(asked)
 

@@ -12,7 +12,7 @@ from gateway.errors import StoreUnavailable
 from gateway.identity import standing_of
 from gateway.model import CheckRequest, Client, Device, Session, SessionKey, Standing
 from gateway.policy import Policy, RuleSpec
-from gateway.ports import Reading, Remembered, SessionStore
+from gateway.ports import Reading, SessionStore
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ TOKEN = b"0a" + b"Ab_-" * 10 + b"xyz"
 
 def key_of(token: bytes) -> SessionKey:
     """Return the key of a token that is known to be well-formed."""
-    key = key_of_token(token, PARTITIONS)
+    key = key_of_token(token.decode(), PARTITIONS)
     assert key is not None
     return key
 
@@ -67,12 +67,12 @@ class FakeStore:
         self.fault: Exception | None = None
         self.asked: list[SessionKey] = []
 
-    def recall(self, key: SessionKey) -> Remembered | None:
+    def recall(self, key: SessionKey) -> tuple[Standing, int] | None:
         trusted = self.remembers and self.fault is None
         session = self.sessions.get(key) if trusted else None
         if session is None or session.idle_expires_ms <= NOW_MS:
             return None
-        return Remembered(standing_of(session), NOW_MS)
+        return standing_of(session), NOW_MS
 
     async def read(self, key: SessionKey) -> Reading:
         self.asked.append(key)
@@ -123,7 +123,7 @@ def make_request(
         host=host,
         scheme="https",
         address="192.0.2.7",
-        cookies=cookies,
+        cookies=[each.decode("utf-8", "surrogateescape") for each in cookies],
         navigation=False,
     )
 

@@ -156,7 +156,7 @@ class StoreMachine(RuleBasedStateMachine):
         remembered = self.world.store.recall(each.key)
         if remembered is not None:
             assert each.live(self.now)
-            assert remembered.session.roles == each.roles
+            assert remembered[0].roles == each.roles
             self.recalled.append(each.key)
 
     @precondition(lambda self: self.keys)

@@ -191,7 +191,7 @@ class Simulation:
     def recalled(self) -> tuple[str, ...] | None:
         """The roles by which a check would judge from memory; None: it must ask."""
         found = self.near.recall(KEY)
-        return None if found is None else found.session.roles
+        return None if found is None else found[0].roles
 
 
 @pytest.fixture

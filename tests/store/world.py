@@ -193,7 +193,7 @@ class World:
 def fresh_key(user: str) -> tuple[str, SessionKey]:
     """Return a new token for the user, and where its session lives."""
     token = new_token(partition_of_user(user, PARTITIONS))
-    key = key_of_token(token.encode(), PARTITIONS)
+    key = key_of_token(token, PARTITIONS)
     assert key is not None
     return token, key
 
