@@ -32,7 +32,7 @@ from .reader import DEADLINE_S, GRACE_S
 from .replicas import Replicas
 
 BEATS_PER_LEASE = 5
-SILENT_LEASES = 2  # so long without any answer: the connection is dead, whatever TCP believes
+SILENT_LEASES = 1  # so long without any answer: memory is of no use any more, nor the connection
 CONNECT_S = 0.25
 RETRY_S = (0.01, 0.3)  # between attempts; recovery is to take less than a second
 

@@ -39,7 +39,7 @@ LEASE_S = 0.5
 SLACK_S = 0.05  # between our clock and what another process does
 HEARD_S = 0.3  # a push takes milliseconds on a quiet machine; tests share theirs
 FRESH_S = 3.0  # the promise is a second, on a quiet machine
-SILENT_S = 3 * LEASE_S  # so long without an answer a link is given up
+SILENT_S = 1.4 * LEASE_S  # so long without an answer a link is given up
 TO_REDIS, FROM_REDIS = "to redis", "from redis"
 
 REPLICAS = 3
