@@ -112,6 +112,7 @@ def test_workers_end_with_their_parent() -> None:
     """Nobody is left to answer checks that no admin API can revoke."""
     with started() as (_, program):
         pids = children(program.pid)
+        assert pids
         os.kill(program.pid, signal.SIGKILL)
         until(lambda: not any(map(runs, pids)), "ended")
 

@@ -14,13 +14,13 @@ pytestmark = pytest.mark.soak
 
 def test_new_orders_on_the_fake() -> None:
     """No order of operations breaks the limit, brings back what ended or leaves something over."""
-    explore(None, examples=500, steps=40, derandomize=False)
+    assert explore(None, examples=500, steps=40, derandomize=False) == 0
 
 
 def test_new_orders_on_a_real_server() -> None:
     """The same, where the commands are the real ones."""
     with EmbeddedValkey() as valkey:
-        explore(valkey.url, examples=250, steps=40, derandomize=False)
+        assert explore(valkey.url, examples=250, steps=40, derandomize=False) == 0
 
 
 async def test_more_orders_of_a_stream() -> None:

@@ -47,7 +47,7 @@ def believed(store: RedisStore) -> bool:
     return store._memory is not None and store._memory._believes_registry()
 
 
-async def use(url: str, **credentials: str) -> None:
+async def check_every_use(url: str, **credentials: str) -> None:
     """Sign in, be remembered, be touched, end with a whole receipt; nothing is refused."""
     async with remembering(url, **credentials) as (world, errors):
         signed = await world.sign_in()
@@ -65,7 +65,7 @@ async def use(url: str, **credentials: str) -> None:
 async def test_a_unix_socket(tmp_path: Path) -> None:
     """Without a port at all."""
     with EmbeddedValkey(unix_socket=tmp_path / "valkey.sock") as valkey:
-        await use(valkey.url)
+        await check_every_use(valkey.url)
 
 
 async def test_a_password(valkey_with: Any) -> None:
@@ -74,13 +74,13 @@ async def test_a_password(valkey_with: Any) -> None:
         admin: Any = connect(valkey.url)
         await admin.config_set("requirepass", "secret")
         await admin.aclose()
-        await use(valkey.url, password="secret")
+        await check_every_use(valkey.url, password="secret")
 
 
 async def test_another_database(valkey: EmbeddedValkey) -> None:
     """Notices carry no database number; the link reads where the rest does."""
     url = valkey.url.removesuffix("/0") + "/3"
-    await use(url)
+    await check_every_use(url)
 
 
 async def test_an_acl_user_with_the_documented_rights(valkey_with: Any) -> None:
@@ -92,7 +92,7 @@ async def test_an_acl_user_with_the_documented_rights(valkey_with: Any) -> None:
         await admin.execute_command("ACL", "SETUSER", *match[1].split())
         await admin.execute_command("ACL", "SETUSER", "default", "off")
         await admin.aclose()
-        await use(valkey.url, username="gateway", password="PASSWORD")
+        await check_every_use(valkey.url, username="gateway", password="PASSWORD")
 
 
 async def test_a_user_without_channels_gets_its_receipts_late(valkey_with: Any) -> None:
@@ -122,7 +122,7 @@ async def test_tls(valkey: EmbeddedValkey, tmp_path: Path) -> None:
     """The link checks the certificate like everything else, and refuses a strange one."""
     certificate = make_certificate(tmp_path)
     async with tls_in_front_of(valkey.port, certificate) as port:
-        await use(f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}")
+        await check_every_use(f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}")
         stranger = RedisStore(
             patient(connect(f"rediss://localhost:{port}/0")), memory=MemoryOptions(lease_ms=200)
         )
