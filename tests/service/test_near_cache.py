@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
