@@ -16,6 +16,7 @@ from structlog import get_logger
 from . import __version__
 from .admin.tokens import digest_of, new_admin_token
 from .config import Loaded, Settings, load
+from .conformance.command import conformance
 from .decision import Reason
 from .errors import ConfigurationError
 from .http_call import Answered, call
@@ -44,6 +45,9 @@ def main() -> None:
 @click.version_option(__version__)
 def commands() -> None:
     """Session Gateway: decides for a proxy whether a request may pass."""
+
+
+commands.add_command(conformance)
 
 
 @commands.command(hidden=True)
