@@ -271,6 +271,13 @@ def start_python(module: str, port: int) -> Program:
     return Program(module, command, _new_folder("python"), lambda: accepts(port), environment)
 
 
+def start_check_upstream(port: int) -> Program:
+    """Start the application that tells what it saw, as operators do."""
+    command = [sys.executable, "-m", "gateway", "conformance", "--upstream", f"127.0.0.1:{port}"]
+    folder = _new_folder("upstream")
+    return Program("upstream", command, folder, lambda: accepts(port), {"PYTHONPATH": str(ROOT)})
+
+
 # --- text ------------------------------------------------------------------------------------
 
 

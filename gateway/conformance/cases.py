@@ -8,7 +8,7 @@ Data only. A text is filled in for an installation by `Place.fill`:
 | {p} | the same without the slash | {up:X} | X as often as {U} is deep |
 | {p1} {p2} {p3} | its first letter escaped, 1 to 3 times | {S} | where the sender may go |
 | {G} | a page that the session may open | {H} | the host |
-| {C} | the cookie `name=token` | {N} {n} {T} | its name; in lower case; its token |
+| {C} | the cookie `name=token` | {N} {n} {N1} {T} | its name; in lower case, escaped; its token |
 | {W} | a token that nobody has | {M} | a mark to find again |
 | {I:how} | the identity headers, spelt so | | |
 
@@ -187,6 +187,7 @@ _PATHS = {
     "broken-utf-8": "/%e0/../{p}",
     "raw-byte": "/\udcff/../{p}",
     "two-slashes-and-a-host": "//evil.example{P}",
+    "two-slashes-and-public": "/{U}{P}",
     "escaped-slash-and-a-host": "/%2fevil.example{P}",
     "like-a-file": "{P}/x.css",
     "asterisk": "*",
@@ -346,7 +347,7 @@ _NAMES = {
     "suffix": "{N}x={T}",
     "brackets": "{N}[]={T}",
     "quoted-name": '"{N}"={T}',
-    "escaped-name": "%5f%5f{N}={T}",
+    "escaped-name": "{N1}={T}",
     "version": "$Version=1, {N}={T}",
     "in-quotes": 'a="; {C}"',
     "in-brackets": "a=[{C}]",
@@ -486,6 +487,8 @@ def _of_targets() -> Iterator[Case]:
         yield Case("absolute-form", what, Must.SHUT, target)
     for what, host in _HOSTS.items():
         yield Case("host", what, Must.SHUT, host=host)
+    yield Case("host", "other-than-in-target", Must.DROPPED, "http://{H}{V}",
+               host=("Host: {M}.example.com",))  # fmt: skip
     for what, target in _ENDPOINTS.items():
         yield Case("exposed-endpoint", what, Must.HIDDEN, target)
 
@@ -592,6 +595,8 @@ def _of_framing() -> Iterator[Case]:
     yield Case("method", "tab-in-target", Must.SHUT, "{U}\t{P}")
     for what, lines in _UPGRADES.items():
         yield Case("upgrade", what, Must.SHUT, lines=lines)
+    yield Case("upgrade", "unknown-protocol", Must.DROPPED, "{S}",
+               ("Connection: Upgrade", "Upgrade: {M}"))  # fmt: skip
     for what, lines in _LENGTHS.items():
         yield Case("request-framing", what, Must.SHUT, lines=lines)
     for name in ("get", "FOO", "TRACE", "CONNECT", "GETX", "PRI"):

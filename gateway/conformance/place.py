@@ -67,6 +67,7 @@ class Place:
             "C": self.cookie,
             "N": cookie or COOKIE,
             "n": (cookie or COOKIE).lower(),
+            "N1": _escaped(cookie or COOKIE, 1),
             "T": token,
             "W": UNKNOWN_TOKEN,
             "M": self.mark,

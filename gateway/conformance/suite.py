@@ -1,4 +1,4 @@
-"""Runs cases against one proxy: pages without any trick, to learn what is normal, then the cases."""
+"""Runs cases against one proxy: first pages without any trick, to learn what is normal."""
 
 from __future__ import annotations
 

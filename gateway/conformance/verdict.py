@@ -116,7 +116,7 @@ def _mark(case: Case, seen: Seen, known: Known) -> str:
     for name, value in seen.headers:
         if mark in value:
             return f"{name}: {value} reached the application"
-    sent = known.place.fill(case.target)
+    sent = re.sub(r"^http://[^/]*", "", known.place.fill(case.target))
     if seen.target != sent or seen.method != case.method:
         return f"{case.method} {sent} reached the application as {seen.method} {seen.target}"
     return ""

@@ -102,14 +102,14 @@ url = "{redis_url}"
 
 
 @contextmanager
-def running_stack(redis_url: str) -> Iterator[Stack]:
+def running_stack(redis_url: str, env: dict[str, str] | None = None) -> Iterator[Stack]:
     """Run a gateway over this store, and an application, until the end of the block."""
     check, pages, admin, application = (servers.free_port() for _ in range(4))
     token = secrets.token_urlsafe(32)
     with ExitStack() as programs:
         programs.enter_context(servers.start_python("tests.e2e.application", application))
         config = gateway_toml(check, pages, admin, redis_url, token)
-        programs.enter_context(servers.start_gateway(config))
+        programs.enter_context(servers.start_gateway(config, env))
         yield Stack(check, application, BackEnd(admin, token))
 
 
