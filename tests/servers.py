@@ -205,7 +205,7 @@ def debian_nginx() -> Path | None:
 def nginx_conf(*, listen: int, gateway: int, application: int) -> str:
     """Return the shipped configuration with these ports."""
     text = NGINX_CONF.read_text()
-    return with_ports(text, {8000: listen, 9180: gateway, 8080: application})
+    return _with_ports(text, {8000: listen, 9180: gateway, 8080: application})
 
 
 def start_nginx(conf_text: str, binary: Path | None = None) -> Program:
@@ -234,7 +234,7 @@ def _nginx_paths(text: str, folder: Path) -> str:
 def envoy_yaml(*, listen: int, gateway: int, application: int) -> str:
     """Return the shipped configuration with these ports."""
     text = ENVOY_YAML.read_text()
-    return with_ports(text, {8000: listen, 9180: gateway, 8080: application})
+    return _with_ports(text, {8000: listen, 9180: gateway, 8080: application})
 
 
 def start_envoy(conf_text: str) -> Program:
@@ -281,7 +281,7 @@ def start_check_upstream(port: int) -> Program:
 # --- text ------------------------------------------------------------------------------------
 
 
-def with_ports(text: str, ports: dict[int, int]) -> str:
+def _with_ports(text: str, ports: dict[int, int]) -> str:
     """Replace each shipped port by another; one that is not there would test something else."""
     for shipped in ports:
         if not re.search(rf"\b{shipped}\b", text):

@@ -57,7 +57,7 @@ def nginx(stack: Stack) -> Iterator[Nginx]:
         port = servers.free_port()
         ports = {"listen": port, "gateway": stack.check_port, "application": application}
         shipped = servers.nginx_conf(**ports)
-        careless = servers.with_ports(CARELESS, {8000: port, 9180: stack.check_port,
+        careless = servers._with_ports(CARELESS, {8000: port, 9180: stack.check_port,
                                                  8080: application})  # fmt: skip
         started.append(servers.start_nginx(shipped if kind == "shipped" else careless))
         return port
