@@ -219,7 +219,7 @@ _ABSOLUTE = {
 # Headers by which some proxy or framework is told another path, host or method than the request's.
 _PATH_HEADERS = (
     "X-Original-URI", "X-Original-URL", "X-Rewrite-URL", "X-Rewrite-URI", "X-Forwarded-Uri",
-    "X-Forwarded-Path", "X-Forwarded-Prefix", "X-Envoy-Original-Path", "X-Script-Name",
+    "X-Forwarded-Path", "X-Forwarded-Prefix", "X-Script-Name",
 )  # fmt: skip
 _HOST_HEADERS = ("X-Forwarded-Host", "X-Forwarded-Server", "X-Original-Host")
 _METHOD_HEADERS = (
@@ -527,8 +527,8 @@ def _of_few_headers() -> Iterator[Case]:
                lines=("X-Original-URL: http://{H}{V}",))  # fmt: skip
     yield Case("forwarding-header", "middleware-subrequest", Must.SHUT,
                lines=("X-Middleware-Subrequest: middleware:middleware:middleware",))  # fmt: skip
-    yield Case("forwarding-header", "upstream-host", Must.SHUT,
-               lines=("X-Envoy-Upstream-Alt-Stat-Name: x", "X-Envoy-Internal: true"))  # fmt: skip
+    yield Case("forwarding-header", "envoy-internal", Must.SHUT,
+               lines=("X-Envoy-Internal: true", "X-Envoy-Original-Path: {V}"))  # fmt: skip
     yield Case("rerouting-header", "forwarded", Must.DROPPED, "{V}", (forwarded.format("{M}"),))
     yield Case("rerouting-header", "x-forwarded-proto", Must.DROPPED, "{V}",
                ("X-Forwarded-Proto: {M}",))  # fmt: skip

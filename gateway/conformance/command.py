@@ -1,5 +1,4 @@
-"""`gateway conformance`: exit code 0 when all held, 1 when there are holes, 2 when it did not run.
-"""
+"""`gateway conformance`: exit code 0 if all held, 1 where there are holes, 2 if it did not run."""
 
 from __future__ import annotations
 
@@ -34,22 +33,39 @@ _PORTS = {"http": 80, "https": 443}
 @click.option("--url", help="Your proxy, as browsers reach it: https://app.example.com")
 @click.option("--protected", help="A page that a stranger may not open.")
 @click.option("--public", help="A page that anybody may open.")
-@click.option("--cookie", envvar="GW_CONFORMANCE_COOKIE", default="",
-              help="name=value of a live session; better in GW_CONFORMANCE_COOKIE.")
+@click.option(
+    "--cookie",
+    envvar="GW_CONFORMANCE_COOKIE",
+    default="",
+    help="name=value of a live session; better in GW_CONFORMANCE_COOKIE.",
+)
 @click.option("--page", help="A page that this session may open.  [default: --protected]")
-@click.option("--header", "headers", multiple=True,
-              help="An identity header; may be repeated.  [default: X-Auth-User and the like]")
-@click.option("--connect", default="", metavar="HOST:PORT",
-              help="Connect here instead of where the name of the URL leads.")
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    help="An identity header; may be repeated.  [default: X-Auth-User and the like]",
+)
+@click.option(
+    "--connect",
+    default="",
+    metavar="HOST:PORT",
+    help="Connect here instead of where the name of the URL leads.",
+)
 @click.option("--insecure", is_flag=True, help="Do not check the certificate.")
 @click.option("--proxy", type=click.Choice(PROXIES), help="Whose fixes to print.")
-@click.option("--rate", type=click.IntRange(1, 500), default=20, show_default=True,
-              help="Requests a second.")
+@click.option(
+    "--rate", type=click.IntRange(1, 500), default=20, show_default=True, help="Requests a second."
+)
 @click.option("--dry-run", is_flag=True, help="Print every request, send none.")
 @click.option("--yes", is_flag=True, help="Send without asking.")
 @click.option("--verbose", is_flag=True, help="Print also what held.")
-@click.option("--upstream", "listen", metavar="LISTEN",
-              help="Be the check upstream on HOST:PORT instead, until interrupted.")
+@click.option(
+    "--upstream",
+    "listen",
+    metavar="LISTEN",
+    help="Be the check upstream on HOST:PORT instead, until interrupted.",
+)
 def conformance(
     *, url: str | None, protected: str | None, public: str | None, cookie: str, page: str | None,
     headers: tuple[str, ...], connect: str, insecure: bool, proxy: str | None, rate: int,

@@ -54,6 +54,11 @@ class Suite:
 
     async def _learn_of_member(self, known: Known) -> Known:
         place = self.place
+        if _passed(await self._ask(place.page)):
+            raise ConfigurationError(
+                f"--page: {place.page} is open to strangers, too (or kept by a cache); name one "
+                "that needs the session"
+            )
         page = await self._ask(place.page, place.cookie)
         if not _passed(page):
             raise ConfigurationError(
@@ -95,7 +100,7 @@ class Suite:
 
     def requests(self) -> int:
         """Return how many requests a run sends at most, with those to learn."""
-        learning = 9 if self.place.cookie else 7
+        learning = 10 if self.place.cookie else 7
         sent = (
             len(_senders(each, self.place, None)) * (1 + len(each.after)) for each in self.cases
         )

@@ -69,7 +69,7 @@ def judge(case: Case, who: Who, reply: Reply, known: Known) -> Verdict:
         return Verdict(Outcome.HELD, f"{reply.status}, harmless")
     if not known.exact:
         return _by_answer(case, reply, known)
-    if 200 <= reply.status < 300:
+    if 200 <= reply.status < 300 and (reply.body or case.method == "HEAD"):
         return Verdict(Outcome.UNJUDGED, f"{reply.status}, and not from the check upstream")
     return Verdict(Outcome.HELD, _said(reply))
 
@@ -124,7 +124,7 @@ def _mark(case: Case, seen: Seen, known: Known) -> str:
 
 def _other_identity(case: Case, seen: Seen, known: Known, who: Who) -> str:
     """Whatever the trick was about: nobody is somebody else, and nobody becomes somebody."""
-    if not seen.headers or who not in known.identity:
+    if case.method == "HEAD" or who not in known.identity:  # the answer to HEAD shows no headers
         return ""
     right, found = known.identity[who], identity_in(seen, known.place.identity)
     if foreign := sorted(f"{name}: {value}" for name, value in found - right):

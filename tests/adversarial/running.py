@@ -1,5 +1,4 @@
-"""Runs all cases against one proxy. Nothing is learned from the proxy: what is right is known here.
-"""
+"""Runs all cases against one proxy. What is right is known here, and not learned from the proxy."""
 
 from __future__ import annotations
 
