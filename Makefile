@@ -16,7 +16,7 @@ done; \
 test -n "$$python" || { echo "make: Python 3.11 or newer is needed, and is not on PATH" >&2; exit 1; }
 endef
 
-.PHONY: help demo test lint types bench soak lock clean
+.PHONY: help demo test lint types bench soak conformance planted lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 12
@@ -38,6 +38,12 @@ bench: $(READY) ## the benchmark table
 
 soak: $(READY) ## the long runs under faults
 	$(BIN)/python -m pytest tests/soak -m soak --timeout 0
+
+conformance: $(READY) ## every bypass on every proxy; writes the table in docs/conformance.md
+	$(BIN)/python -m tests.adversarial table --write
+
+planted: $(READY) ## break the gateway in many ways; each must turn a bypass test red
+	$(BIN)/python -m tests.adversarial planted
 
 # The project itself needs no network: its build backend is in the lock too.
 $(READY): requirements/test.txt pyproject.toml

@@ -34,6 +34,7 @@ from gateway.adapters.wire import Wording
 from gateway.admin import api, openapi
 from gateway.cli import commands
 from gateway.config import Settings, load
+from gateway.conformance.cases import CASES, KINDS
 from gateway.decision import DENIALS, Kind, Reason, kind_of
 from gateway.embedded import EmbeddedValkey
 from gateway.model import SessionKey
@@ -41,6 +42,8 @@ from gateway.store import faults, scripts
 from gateway.store.keys import Keys
 from gateway.telemetry import Metrics, NearCacheFigures
 from tests import servers
+from tests.adversarial.user_data import USERS
+from tests.e2e.stack import PROXIES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -623,3 +626,28 @@ def test_decisions_are_listed_and_numbered_without_a_gap() -> None:
     listed = re.findall(r"\]\((0[^)]+)\)", (DOCS / "decisions" / "README.md").read_text())
     assert listed == [path.name for path in DECISIONS]
     assert [int(path.stem[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+# --- conformance -----------------------------------------------------------------------------
+
+
+def test_conformance_table_has_every_case_and_every_proxy() -> None:
+    """`make conformance` writes it anew; of what came of the cases only that all held is compared."""
+    page = DOCS / "conformance.md"
+    whole = page.read_text()
+    [header] = [line for line in lines_of(page) if line.startswith("| case | ")]
+    assert [cell.strip() for cell in header.strip("|").split("|")][3:] == list(PROXIES)
+    named = [cells[0] for _, cells in rows_of(page, "case")]
+    assert named == [case.name for case in CASES] + [f"user-data/{what}" for what in USERS]
+    assert "**" not in whole.partition("<!-- table")[2], "something in the table did not hold"
+
+
+def test_every_class_of_cases_is_explained() -> None:
+    explained = [codes(cells[0]) for _, cells in rows_of(DOCS / "conformance.md", "class")]
+    assert set.union(*explained) == {*KINDS, "user-data"}
+
+
+def test_every_option_of_conformance_is_documented() -> None:
+    rows = rows_of(DOCS / "conformance.md", "option")
+    known = {option for each in COMMANDS["gateway conformance"].params for option in each.opts}
+    assert unique([code(cells[0]) for _, cells in rows]) == known

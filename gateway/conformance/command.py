@@ -27,6 +27,7 @@ _PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~-]+)+/?|/", re.ASCII)
 _COOKIE = re.compile(r"[!#-'*+.0-9A-Z^_`a-z|~-]+=[!#-+./0-:<-\[\]-~-]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9-]+", re.ASCII)
 _PORTS = {"http": 80, "https": 443}
+_SHORTEST_SECRET = 8  # a shorter one is part of too many words
 
 
 @click.command()
@@ -102,7 +103,8 @@ def _server(url: str, connect: str, *, insecure: bool) -> tuple[Server, str]:
         port = parts.port or _PORTS[parts.scheme]
     except (ValueError, KeyError):
         raise click.BadParameter("write https://app.example.com", param_hint="--url") from None
-    if not parts.hostname or parts.path.strip("/") or parts.query or "@" in parts.netloc:
+    plain = parts.hostname and parts.netloc.isascii() and "@" not in parts.netloc
+    if not plain or parts.path.strip("/") or parts.query:
         raise click.BadParameter(
             "only the scheme and the host: https://app.example.com", param_hint="--url"
         )
@@ -177,7 +179,7 @@ def _say(lines: Iterable[str], place: Place) -> None:
     """Print what came from the network without its control characters, and never the token."""
     token = place.cookie.partition("=")[2]
     for line in lines:
-        shown = line.replace(token, "TOKEN") if token else line
+        shown = line.replace(token, "TOKEN") if len(token) >= _SHORTEST_SECRET else line
         click.echo(re.sub(r"[^\x20-\x7e]", "?", shown))
 
 

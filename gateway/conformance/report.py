@@ -81,6 +81,22 @@ def table(columns: Mapping[str, Sequence[Result]]) -> Iterator[str]:
         yield f"| {case.name} | {_gist(case)} | {case.must.value} | {' | '.join(cells)} |"
 
 
+def summary(columns: Mapping[str, Sequence[Result]]) -> Iterator[str]:
+    """Return Markdown: a row for a class of cases, how many held behind each proxy."""
+    kinds = dict.fromkeys(result.case.kind for each in columns.values() for result in each)
+    yield f"| class | {' | '.join(columns)} |"
+    yield "|---" * (1 + len(columns)) + "|"
+    for kind in kinds:
+        cells = (_share([r for r in each if r.case.kind == kind]) for each in columns.values())
+        yield f"| {kind} | {' | '.join(cells)} |"
+    yield f"| all | {' | '.join(_share(each) for each in columns.values())} |"
+
+
+def _share(results: Sequence[Result]) -> str:
+    held = sum(result.verdict.outcome is Outcome.HELD for result in results)
+    return f"{held} of {len(results)}"
+
+
 def _cell(result: Result | None) -> str:
     if result is None:
         return "-"

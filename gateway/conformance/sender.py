@@ -26,7 +26,7 @@ class Reply:
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    late: bool = False  # no answer in time: nothing is known
+    unclear: str = ""  # why nothing is known: an answer too late, or one that cannot be read
 
     def values(self, name: str) -> list[str]:
         """Return every value of a header."""
@@ -38,6 +38,8 @@ class Reply:
 
 
 NOTHING = Reply()
+LATE = Reply(unclear="no answer in time")
+UNREADABLE = Reply(unclear="an answer that cannot be read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,13 @@ class Server:
             async with asyncio.timeout(TIMEOUT_S):
                 return await _exchange(reader, writer, request)
         except TimeoutError:
-            return Reply(late=True)
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
+            return LATE
+        except asyncio.IncompleteReadError as end:
+            return UNREADABLE if end.partial else NOTHING
+        except ConnectionError:
             return NOTHING
+        except (ValueError, asyncio.LimitOverrunError):
+            return UNREADABLE
         finally:
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
@@ -87,7 +93,7 @@ async def _exchange(
 
 
 async def _read(reader: asyncio.StreamReader, *, headless: bool) -> Reply:
-    """Read one answer; raises EOFError or ValueError for what is none."""
+    """Read one answer; raises IncompleteReadError or ValueError for what is none."""
     head = await reader.readuntil(b"\r\n\r\n")
     first, *lines = head[:-4].split(b"\r\n")
     match = _STATUS_LINE.fullmatch(first)

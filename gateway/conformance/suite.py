@@ -127,7 +127,7 @@ class Suite:
         try:
             return await self.send(request)
         except (OSError, TimeoutError):
-            return Reply(late=True)
+            return Reply(unclear="no connection")
 
     async def _ask(self, target: str, cookie: str = "") -> Reply:
         return await self.send(self._get(target, cookie))
@@ -188,6 +188,6 @@ def _passed(reply: Reply) -> bool:
 
 
 def _short(reply: Reply) -> str:
-    if reply.late:
-        return "late"
+    if reply.unclear:
+        return "unclear"
     return "clean" if seen_in(reply) else str(reply.status or "closed")

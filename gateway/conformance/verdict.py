@@ -57,8 +57,8 @@ class Known:
 
 def judge(case: Case, who: Who, reply: Reply, known: Known) -> Verdict:
     """Return what one answer to a case says."""
-    if reply.late:
-        return Verdict(Outcome.UNJUDGED, "no answer in time")
+    if reply.unclear:
+        return Verdict(Outcome.UNJUDGED, reply.unclear)
     seen = seen_in(reply)
     if seen is None and reply.status in _BUSY:
         return Verdict(Outcome.UNJUDGED, f"{reply.status}: it did not decide")

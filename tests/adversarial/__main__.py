@@ -46,7 +46,7 @@ def write_table(lines: Sequence[str]) -> None:
 def show_table(*, write: bool) -> int:
     """Print the table; return 1 if anything did not hold."""
     results = run_proxies()
-    lines = list(report.table(results))
+    lines = [*report.summary(results), "", *report.table(results)]
     print("\n".join(lines))
     if write:
         write_table(lines)

@@ -81,9 +81,8 @@ async def _run(port: int, member: SignedIn, cases: Sequence[Case]) -> list[Resul
 
 async def _run_user(port: int, back_end: BackEnd, what: str, user: User) -> Result:
     """Sign somebody in whose name is an attack; what gets in must arrive as it is, and alone."""
-    lines = (f"POST /v1/sessions {user.differs()}".replace("{", "{{").replace("}", "}}"),)
     case = Case("user-data", what, Must.IDENTITY, "{S}", only=Who.MEMBER)
-    shown = replace(case, lines=lines)
+    shown = replace(case, lines=(f"POST /v1/sessions {user.differs()}",))
     member = await asyncio.to_thread(sign_in, back_end, user)
     if member is None:
         return Result(shown, Verdict(Outcome.HELD, "refused at the sign-in"), "not signed in")

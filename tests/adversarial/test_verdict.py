@@ -8,7 +8,7 @@ import pytest
 
 from gateway.conformance.cases import Case, Must, Who
 from gateway.conformance.place import Place
-from gateway.conformance.sender import NOTHING, Reply
+from gateway.conformance.sender import LATE, NOTHING, UNREADABLE, Reply
 from gateway.conformance.upstream import MARK
 from gateway.conformance.verdict import Known, Outcome, judge
 
@@ -95,8 +95,8 @@ def test_what_was_refused_or_harmless_has_held(must: Must, reply: Reply, who: Wh
 @pytest.mark.parametrize("known", [EXACT, BLIND], ids=["exact", "blind"])
 @pytest.mark.parametrize(
     "reply",
-    [answered(503), answered(429), answered(502), Reply(late=True)],
-    ids=["503", "429", "502", "late"],
+    [answered(503), answered(429), answered(502), LATE, UNREADABLE],
+    ids=["503", "429", "502", "late", "unreadable"],
 )
 def test_no_decision_is_no_proof(reply: Reply, known: Known) -> None:
     assert outcome(Must.SHUT, reply, known) is Outcome.UNJUDGED

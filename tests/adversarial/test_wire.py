@@ -47,14 +47,26 @@ async def reply_to(answer: bytes, request: bytes = b"GET / HTTP/1.1\r\n\r\n") ->
         (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\nxx", 101, b""),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", 304, b""),
         (b"", 0, b""),
-        (b"<html>400</html>", 0, b""),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", 0, b""),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, 0, b""),
     ],
 )  # fmt: skip
 async def test_every_answer_is_read(answer: bytes, status: int, body: bytes) -> None:
     reply = await reply_to(answer)
-    assert (reply.status, reply.body, reply.late) == (status, body, False)
+    assert (reply.status, reply.body, reply.unclear) == (status, body, "")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>the protected page, as HTTP/0.9 has it</html>",
+        b"<html>\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000,
+    ],
+    ids=["0.9", "no-status", "bad-chunk", "negative-chunk", "endless-head"],
+)
+async def test_what_cannot_be_read_is_not_taken_for_a_refusal(answer: bytes) -> None:
+    assert (await reply_to(answer)).unclear
 
 
 async def test_head_has_no_body() -> None:
@@ -70,7 +82,7 @@ async def test_an_endless_body_is_cut() -> None:
 async def test_who_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "TIMEOUT_S", 0.1)
     async with answering(b"HTTP/1.1 200 OK\r\n", close=False) as server:
-        assert (await server.send(b"GET / HTTP/1.1\r\n\r\n")).late
+        assert (await server.send(b"GET / HTTP/1.1\r\n\r\n")).unclear
 
 
 async def test_nobody_there_is_an_error_and_not_an_answer() -> None:

@@ -1,6 +1,6 @@
 """No spelling of a path leads a stranger past the public pages.
 
-The spellings, and the suspicion with which what arrives is read, are those of `gateway conformance`.
+The spellings, and the suspicion with which paths are read, are those of `gateway conformance`.
 That none leads to /admin is shown in tests/adversarial.
 """
 
