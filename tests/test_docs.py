@@ -632,7 +632,7 @@ def test_decisions_are_listed_and_numbered_without_a_gap() -> None:
 
 
 def test_conformance_table_has_every_case_and_every_proxy() -> None:
-    """`make conformance` writes it anew; of what came of the cases only that all held is compared."""
+    """`make conformance` writes it anew. Of the cells only one thing is asked: that all held."""
     page = DOCS / "conformance.md"
     whole = page.read_text()
     [header] = [line for line in lines_of(page) if line.startswith("| case | ")]

@@ -103,8 +103,8 @@ def _server(url: str, connect: str, *, insecure: bool) -> tuple[Server, str]:
         port = parts.port or _PORTS[parts.scheme]
     except (ValueError, KeyError):
         raise click.BadParameter("write https://app.example.com", param_hint="--url") from None
-    plain = parts.hostname and parts.netloc.isascii() and "@" not in parts.netloc
-    if not plain or parts.path.strip("/") or parts.query:
+    bare = parts.netloc.isascii() and "@" not in parts.netloc and not parts.query
+    if not parts.hostname or not bare or parts.path.strip("/"):
         raise click.BadParameter(
             "only the scheme and the host: https://app.example.com", param_hint="--url"
         )

@@ -12,10 +12,10 @@ from gateway.conformance import report
 from gateway.conformance.suite import Result
 from gateway.embedded import EmbeddedValkey
 from tests import servers
-from tests.e2e.stack import PROXIES, running_stack, start_proxy
+from tests.e2e.stack import PROXIES, running_stack
 
 from .planted import plant_all
-from .running import red, run_all
+from .running import red, run_all, start
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
 BEGIN, END = "<!-- table: make conformance -->\n", "<!-- end of the table -->\n"
@@ -30,7 +30,7 @@ def run_proxies() -> dict[str, list[Result]]:
         stack = running.enter_context(running_stack(valkey.url))
         found = {}
         for name in PROXIES:
-            program, port = start_proxy(name, stack.check_port, upstream)
+            program, port = start(name, stack, upstream)
             with program:
                 found[name] = run_all(port, stack.back_end)
     return found

@@ -12,8 +12,9 @@ from gateway.conformance.place import Place
 from gateway.conformance.sender import Server
 from gateway.conformance.suite import Result, Suite
 from gateway.conformance.verdict import Known, Outcome, Verdict
+from tests import servers
 from tests.e2e.client import HOST
-from tests.e2e.stack import BackEnd
+from tests.e2e.stack import BackEnd, Stack, start_proxy
 
 from .user_data import USERS, User
 
@@ -57,6 +58,11 @@ def known_of(member: SignedIn) -> Known:
     identity = {Who.STRANGER: frozenset[tuple[str, str]](), Who.MEMBER: member.identity}
     return Known(place_of(member.token), exact=True, harmless=(), secret=None,
                  identity=identity, shut_out=True)  # fmt: skip
+
+
+def start(proxy: str, stack: Stack, application: int) -> tuple[servers.Program, int]:
+    """Start a proxy with its shipped configuration in front of an application; return its port."""
+    return start_proxy(proxy, stack.check_port, application)
 
 
 def run_all(port: int, back_end: BackEnd, cases: Sequence[Case] = CASES) -> list[Result]:
