@@ -229,7 +229,7 @@ _METHOD_HEADERS = (
 # Their other spellings, which frameworks fold together just as those of the identity.
 _ALIASES = (
     "X_Original_URL", "X.Original.URL", "X_Rewrite_URL", "X_Forwarded_Uri", "X_Forwarded_Host",
-    "X_Forwarded_Prefix", "X_HTTP_Method_Override",
+    "X_Forwarded_Prefix", "X_HTTP_Method_Override", "X~Original~URL",
 )  # fmt: skip
 _ADDRESS_HEADERS = (
     "X-Forwarded-For", "X-Real-IP", "X-Client-IP", "X-Originating-IP", "X-Remote-IP",

@@ -56,11 +56,11 @@ FIXES: Mapping[str, Mapping[str, str]] = {
         "from the gateway's answer, also where that is empty.",
         "nginx": "`proxy_set_header X-Auth-User $auth_user;` for each name, in every location that "
         "has a proxy_set_header of its own; underscores_in_headers off; ignore_invalid_headers on.",
-        "envoy": "header_mutation as an early extension that removes x[-_.]auth[-_.].*; "
+        "envoy": "header_mutation as an early extension that removes x[^a-z0-9]auth[^a-z0-9].*; "
         "headers_with_underscores_action: REJECT_REQUEST; allowed_upstream_headers, not append.",
         "caddy": "`request_header -X-Auth-User`, the same for X_Auth_User and X.Auth.User, before "
         "forward_auth; all six in copy_headers.",
-        "haproxy": "`http-request del-header ^x[-_.]auth[-_.] -m reg` before the check; "
+        "haproxy": "`http-request del-header ^x[^a-z0-9]auth -m reg` before the check; "
         "`option http-restrict-req-hdr-names delete`.",
         "traefik": "All six in authResponseHeaders; a headers middleware before it that empties "
         "the other spellings.",

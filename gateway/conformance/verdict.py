@@ -142,10 +142,10 @@ def identity_in(seen: Seen, names: tuple[str, ...]) -> Identity:
 
 
 def _folded(name: str) -> str:
-    """Return a header's name as lenient servers make a variable of it."""
+    """Return a header's name as CGI makes a variable of it: all but letters and digits is one."""
     text = name.encode("latin-1", "replace").decode("utf-8", "replace")
     text = unicodedata.normalize("NFKC", text).upper().replace("\u2010", "-").replace("\u00ad", "")
-    return re.sub(r"[_.\s]", "-", text.strip()).removeprefix("HTTP-")
+    return re.sub(r"[^A-Z0-9]", "-", text.strip()).removeprefix("HTTP-")
 
 
 # --- what the client got ---------------------------------------------------------------------

@@ -116,10 +116,10 @@ FAULTS = (
                 "            proxy_cache auth; proxy_cache_key $request_uri; "
                 "proxy_cache_valid 200 1m;\n"
                 "            proxy_ignore_headers Cache-Control X-Accel-Expires Vary;")), NGINX),
-    _one("Envoy removes what has dashes only", ENVOY, "x[-_.]auth[-_.]", "x-auth-"),
+    _one("Envoy removes what has dashes only", ENVOY, "x[^a-z0-9]auth[^a-z0-9]", "x-auth-"),
     _one("Envoy keeps the user to itself", ENVOY,
          "                              - {exact: x-auth-user, ignore_case: true}\n"),
-    _one("Envoy believes X-Original-URL", ENVOY, "x[-_.](original|rewrite)[-_.]", "x-none-"),
+    _one("Envoy believes X-Original-URL", ENVOY, "(original|rewrite)", "none"),
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def requests(case: Case, place: Place = PLACE) -> list[bytes]:
 def test_there_are_many_and_each_has_a_name_of_its_own() -> None:
     assert len(CASES) >= 150
     assert len({case.name for case in CASES}) == len(CASES)
-    assert all(re.fullmatch(r"[a-z-]+/[\w.,+ -]+", case.name) for case in CASES)
+    assert all(re.fullmatch(r"[a-z-]+/[\w.,+~ -]+", case.name) for case in CASES)
 
 
 def test_every_class_of_advisory_is_there() -> None:
