@@ -51,47 +51,50 @@ def _one(what: str, file: str, old: str, new: str = "", behind: str = "") -> Fau
 
 
 TARGET, POLICY = "gateway/target.py", "gateway/policy.py"
+_ALL_THERE = "if not (method and target and host and address and scheme):"
 AUTHORIZER, CREDENTIALS = "gateway/authorizer.py", "gateway/credentials.py"
 
 FAULTS = (
     # What is decided.
     _one("dot segments are believed", TARGET, r"|(?:^|/)\.\.?(?:/|\Z)"),
     _one("only the raw path is judged", TARGET, "return _closure(path)", "return (path,)"),
-    _one("the first reading decides", POLICY, "for path in paths:", "for path in paths[:1]:"),
+    _one("slashes are not merged", TARGET, '        _SLASHES.sub("/", path),\n'),
+    _one("parameters stay", TARGET, '        _PARAMETERS.sub("", path),\n'
+         '        path.partition(";")[0],\n'),
     _one("one public reading is enough", POLICY, "all(rule.access is", "any(rule.access is"),
     _one("no matter what roles", "gateway/judge.py", "rule.roles.isdisjoint(session.roles)",
          "False"),
-    _one("OPTIONS may pass", AUTHORIZER, "if name is None:",
-         'if method == "OPTIONS":\n            return PUBLIC\n        if name is None:'),
+    _one("OPTIONS may pass", AUTHORIZER, '        path = request.target.partition("?")[0]\n',
+         '        path = request.target.partition("?")[0]\n'
+         '        if request.method == "OPTIONS":\n            return PUBLIC\n'),
     _one("no cookie, no question", AUTHORIZER, "return DENIALS[key]", "return PUBLIC"),
     _one("an unknown session is nobody", AUTHORIZER,
          "return DENIALS[reason or Reason.UNKNOWN_SESSION]", "return PUBLIC"),
-    _one("health checks may pass", "gateway/adapters/listener.py",
-         "            asked = _read(adapter, subrequest)",
-         '            if "kube-probe" in subrequest.headers.get("User-Agent", ""):\n'
-         "                return Answer(HTTPStatus.OK, NEVER_CACHED)\n"
-         "            asked = _read(adapter, subrequest)"),
+    _one("health checks may pass", "gateway/adapters/auth_request.py", _ALL_THERE,
+         'if "kube-probe" in subrequest.headers.get("User-Agent", ""):\n'
+         f'        target = "/public"\n    {_ALL_THERE}'),
     Fault("the client says which page it is",
-          (Edit("gateway/adapters/auth_request.py", "subrequest.sole(X_ORIGINAL_URI)",
-                'subrequest.sole("X-Rewrite-URL") or subrequest.sole(X_ORIGINAL_URI)'),
+          (Edit("gateway/adapters/auth_request.py", _ALL_THERE,
+                f'target = subrequest.headers.get("X-Rewrite-URL", target)\n    {_ALL_THERE}'),
            Edit(NGINX, 'proxy_set_header X-Rewrite-URL          "";\n')), NGINX),
     # Whose session it is.
-    _one("the last cookie wins", CREDENTIALS,
-         "if found is not None and found != value", "if False and found != value"),
-    _one("only the first cookie line counts", CREDENTIALS,
-         "for header in headers:", "for header in headers[:1]:"),
+    _one("the first cookie wins", CREDENTIALS, "len(values) > 1 and any(", "False and any("),
+    Fault("the last cookie wins",
+          (Edit(CREDENTIALS, "len(values) > 1 and any(", "False and any("),
+           Edit(CREDENTIALS, "values[0]", "values[-1]"))),
+    _one("only the first cookie line counts", CREDENTIALS, "join(headers)", "join(headers[:1])"),
     _one("a comma separates cookies, too", CREDENTIALS, r"(?:\A|;)", r"(?:\A|[;,])"),
     _one("cookie names in any case", CREDENTIALS, r'[ \t]*([^;]*)")', r'[ \t]*([^;]*)", re.I)'),
     _one("any space around cookie names", CREDENTIALS,
-         r"(?:\A|;)[ \t]*", r"(?:\A|;)(?:[ \t]|\xe2\x80.|\xc2\xa0)*"),
+         r"(?:\A|;)[ \t]*", r"(?:\A|;)\s*"),
     # What the application and the browser read.
-    _one("the e-mail address as the user", "gateway/identity.py",
-         "        session.user,\n", "        session.email,\n"),
+    _one("identities in lower case", "gateway/identity.py",
+         '"".join(f"{name}: {value}', '"".join(f"{name}: {value.lower()}'),
     _one("no escapes in headers", "gateway/identity.py",
          'return text if text.isascii() and "%" not in text else quote(text, safe=_KEPT)',
          "return text"),
     _one("return addresses unescaped", "gateway/adapters/answers.py",
-         'quote(origin + target, safe="", errors="surrogateescape")', "origin + target"),
+         'replace("{url}", back)', 'replace("{url}", __import__("urllib.parse").parse.unquote(back))'),
     _one("answers may be kept", "gateway/adapters/wire.py", '("Cache-Control", "no-store"), ',
          behind=ENVOY),
     # How proxies ask, and what they hand on.
