@@ -12,6 +12,7 @@ import pytest
 
 from tests import servers
 from tests.e2e.stack import Stack
+from tests.store.test_ways import make_certificate
 
 CARELESS = (Path(__file__).parent / "careless.conf").read_text()
 URL = "http://app.example.com"
@@ -164,6 +165,21 @@ def test_wrong_options_are_refused_before_anything_is_sent(options: list[str], s
     code, text = conformance("--yes", *options, port=1)
     assert code == 2
     assert said in re.sub(r"\s*\n│?\s*", " ", text)
+
+
+def test_the_certificate_is_checked_unless_told_otherwise(upstream: int, tmp_path: Path) -> None:
+    """Behind TLS there is no gateway here: the page that should be protected is open."""
+    text = "listen 127.0.0.1:{0} ssl; ssl_certificate {1}; ssl_certificate_key {1};"
+    port, pem = servers.free_port(), make_certificate(tmp_path)
+    conf = servers.nginx_conf(listen=port, gateway=servers.free_port(), application=upstream)
+    conf = conf.replace(f"listen      127.0.0.1:{port};", text.format(port, pem))
+    conf = conf.replace("auth_request /_gateway;", "")
+    with servers.start_nginx(conf):
+        options = ("--yes", "--url", f"https://localhost:{port}")
+        code, said = conformance(*options)
+        assert (code, "certificate" in said) == (2, True), said
+        code, said = conformance(*options, "--insecure")
+        assert (code, "not protected at all" in said) == (2, True), said
 
 
 def test_what_cannot_run_is_no_success(stack: Stack, nginx: Nginx, upstream: int) -> None:
