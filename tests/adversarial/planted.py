@@ -52,6 +52,7 @@ def _one(what: str, file: str, old: str, new: str = "", behind: str = "") -> Fau
 
 TARGET, POLICY = "gateway/target.py", "gateway/policy.py"
 _ALL_THERE = "if not (method and target and host and address and scheme):"
+_LINES = '";".join(headers)'
 AUTHORIZER, CREDENTIALS = "gateway/authorizer.py", "gateway/credentials.py"
 
 FAULTS = (
@@ -78,15 +79,14 @@ FAULTS = (
                 f'target = subrequest.headers.get("X-Rewrite-URL", target)\n    {_ALL_THERE}'),
            Edit(NGINX, 'proxy_set_header X-Rewrite-URL          "";\n')), NGINX),
     # Whose session it is.
-    _one("the first cookie wins", CREDENTIALS, "len(values) > 1 and any(", "False and any("),
+    _one("the first cookie wins", CREDENTIALS, "return Reason.DUPLICATE_COOKIE", "pass"),
     Fault("the last cookie wins",
-          (Edit(CREDENTIALS, "len(values) > 1 and any(", "False and any("),
+          (Edit(CREDENTIALS, "return Reason.DUPLICATE_COOKIE", "pass"),
            Edit(CREDENTIALS, "values[0]", "values[-1]"))),
-    _one("only the first cookie line counts", CREDENTIALS, "join(headers)", "join(headers[:1])"),
-    _one("a comma separates cookies, too", CREDENTIALS, r"(?:\A|;)", r"(?:\A|[;,])"),
-    _one("cookie names in any case", CREDENTIALS, r'[ \t]*([^;]*)")', r'[ \t]*([^;]*)", re.I)'),
-    _one("any space around cookie names", CREDENTIALS,
-         r"(?:\A|;)[ \t]*", r"(?:\A|;)\s*"),
+    _one("only the first cookie line counts", CREDENTIALS, _LINES, '"".join(headers[:1])'),
+    _one("a comma separates cookies, too", CREDENTIALS, _LINES, f'{_LINES}.replace(",", ";")'),
+    _one("cookie names in any case", CREDENTIALS, _LINES, f"{_LINES}.replace(name.lower(), name)"),
+    _one("any space around cookie names", CREDENTIALS, _LINES, f'"".join({_LINES}.split())'),
     # What the application and the browser read.
     _one("identities in lower case", "gateway/identity.py",
          '"".join(f"{name}: {value}', '"".join(f"{name}: {value.lower()}'),
