@@ -351,6 +351,8 @@ _NAMES = {
     "version": "$Version=1, {N}={T}",
     "in-quotes": 'a="; {C}"',
     "in-brackets": "a=[{C}]",
+    "in-a-value": "a={C}",
+    "in-a-value-of-its-prefix": "{N}x={C}",
     "behind-comma": "a=b, {C}",
     "behind-ampersand": "a=b&{C}",
     "behind-line-feed": "a=b\n{C}",
