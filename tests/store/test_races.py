@@ -247,11 +247,11 @@ async def remembering(valkey: EmbeddedValkey) -> AsyncIterator[list[World]]:
     async with AsyncExitStack() as stack:
         worlds = [
             await stack.enter_async_context(
-                real_world(valkey.url, empty=not number, memory=MemoryOptions(lease_ms=500))
+                real_world(valkey.url, empty=not number, memory=MemoryOptions(lease_ms=1000))
             )
             for number in range(REPLICAS)
         ]
-        await asyncio.sleep(2 * 0.5)  # until the registry is believed
+        await asyncio.sleep(2 * 1.0)  # until the registry is believed
         yield worlds
 
 
