@@ -24,7 +24,8 @@ from gateway.credentials import digest_of_user, key_of_token, partition_of_user
 from gateway.devices import device_of
 from gateway.identity import standing_of
 from gateway.model import Session
-from gateway.policy import Access, Policy, RuleSpec
+from gateway.policy import Policy
+from gateway.rules import Access, RuleSpec
 from gateway.store import records
 from gateway.store.near_cache import NearCache
 from gateway.telemetry import CheckObserver, Metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import socket
@@ -22,18 +23,24 @@ from .admin.tokens import Grant, Grants
 from .admin.views import CookieOptions
 from .authorizer import Authorizer
 from .config import Settings
+from .config.settings import Policy as PolicySettings
+from .decision import Decision
 from .embedded import EmbeddedValkey
 from .errors import StoreUnavailable
 from .identity import standing_of
 from .listening import Listening
+from .model import CheckRequest, Standing
 from .policy import Policy
 from .ports import SignInRules
+from .reloading import Reloading, Source
+from .rules import RuleSpec
 from .sessions import Sessions
+from .shadow import Shadow
 from .sockets import bind, tls_context
 from .store import MemoryOptions, RedisStore, connect
 from .telemetry import CheckObserver, Metrics, NearCacheFigures, configure_logs
 from .touches import Touches
-from .workers import Workers, read_assignment, report
+from .workers import Inbox, Workers, read_assignment, report
 
 _RETRY_OPEN_S = 0.5
 _POLL_S = 5.0
@@ -50,7 +57,11 @@ class App:
     """
 
     def __init__(
-        self, settings: Settings, redis_url: str, sockets: Sequence[socket.socket] = ()
+        self,
+        settings: Settings,
+        redis_url: str,
+        sockets: Sequence[socket.socket] = (),
+        source: Source | None = None,
     ) -> None:
         self._settings = settings
         self._redis_url = redis_url
@@ -64,6 +75,14 @@ class App:
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._touches = Touches(self._store, settings.session.lifetime.touch_interval_ms)
+        self._observer = CheckObserver(self._metrics, log_denials=settings.log.denials)
+        self._authorizer = self._build_authorizer(
+            Policy(settings.policy.specs()), self._touches.note
+        )
+        self._use(settings.policy)
+        self._reloading = Reloading(
+            source or Source(None), settings, apply=self._take_over, count=self._count_reload
+        )
         self._check = self._build_check()
         self._sessions = Sessions(self._store, self._sign_in_rules(), settings.redis.partitions)
 
@@ -72,6 +91,8 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        if not self._sockets:
+            loop.add_signal_handler(signal.SIGHUP, self._reloading.ask)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._store.close)
             await self._background(stack, self._touches.run())
@@ -82,6 +103,8 @@ class App:
                 await self._background(stack, self._watch_replicas())
                 await self._serve_admin(stack)
             leave = await self._serve_checks(stack)
+            if not self._sockets:
+                await self._background(stack, self._reloading.run())
             await self._stopping.wait()
             if self._failure is None:
                 log.info("draining")
@@ -128,23 +151,56 @@ class App:
         log.error("events_lost", count=count, why="Redis had no memory for them")
 
     def _build_check(self) -> CheckListener:
+        return CheckListener(
+            self._authorizer,
+            Wording(self._settings.pages.login_url),
+            Trusted(self._settings.check.trusted_proxies),
+            observe=self._observer,
+            on_fault=lambda error: log.error("check_failed", exc_info=error),
+        )
+
+    def _build_authorizer(
+        self, policy: Policy, on_activity: Callable[[Standing, int], None]
+    ) -> Authorizer:
         settings = self._settings
-        authorizer = Authorizer(
-            Policy(rule.spec() for rule in settings.policy.rules),
+        return Authorizer(
+            policy,
             self._store,
             cookie_name=settings.session.cookie.full_name,
             partitions=settings.redis.partitions,
             stand=self._stand,
-            on_activity=self._touches.note,
+            on_activity=on_activity,
             unknown_per_second=settings.near_cache.unknown_per_second,
         )
-        return CheckListener(
-            authorizer,
-            Wording(settings.pages.login_url),
-            Trusted(settings.check.trusted_proxies),
-            observe=CheckObserver(self._metrics, log_denials=settings.log.denials),
-            on_fault=lambda error: log.error("check_failed", exc_info=error),
-        )
+
+    def _take_over(self, new: PolicySettings) -> str:
+        """Have every process that answers checks decide by new rules; return their version."""
+        version = self._use(new)
+        if self._workers is not None:
+            self._workers.use(new)
+        return version
+
+    def _use(self, new: PolicySettings) -> str:
+        """Decide by new rules here, from the next check on."""
+        specs = new.specs()
+        policy = Policy(specs)
+        self._authorizer.use(policy)
+        self._observer.shadow = self._shadow(specs)
+        if self._settings.check.workers == 1 or self._sockets:
+            self._metrics.policy_version = policy.version
+        return policy.version
+
+    def _shadow(
+        self, specs: tuple[RuleSpec, ...]
+    ) -> Callable[[CheckRequest, Decision], None] | None:
+        if not any(spec.shadow for spec in specs):
+            return None
+        policy = Policy(specs, with_shadow=True)
+        authorizer = self._build_authorizer(policy, lambda *_: None)
+        return Shadow(policy, authorizer, self._observer.note_shadow).compare
+
+    def _count_reload(self, result: str) -> None:
+        self._metrics.policy_reloads[result] += 1
 
     def _sign_in_rules(self) -> SignInRules:
         session = self._settings.session
@@ -282,14 +338,20 @@ class App:
         log.info("listening", check=settings.check.listen, admin=settings.admin.listen)
 
     async def _report(self) -> None:
-        """Tell the parent once a second what was counted; stop when there is no parent."""
+        """Tell the parent once a second what was counted, and hear it; stop when it is gone."""
         loop = asyncio.get_running_loop()
 
-        def parent_is_gone() -> None:
-            loop.remove_reader(sys.stdin.fileno())
-            self._stopping.set()
+        inbox = Inbox()
 
-        loop.add_reader(sys.stdin.fileno(), parent_is_gone)
+        def hear() -> None:
+            data = os.read(sys.stdin.fileno(), 65536)
+            for policy in inbox.feed(data):
+                self._use(policy)
+            if not data:
+                loop.remove_reader(sys.stdin.fileno())
+                self._stopping.set()
+
+        loop.add_reader(sys.stdin.fileno(), hear)
         await self._opened.wait()
         while True:
             report(self._metrics.figures())
@@ -307,15 +369,16 @@ class App:
             await web.SockSite(runner, bind(address, "admin.listen"), ssl_context=context).start()
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, source: Source) -> None:
     """Run until stopped; without redis.url with an embedded Valkey whose content is lost."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there are rules that could be reloaded
     url = settings.redis.url.get_secret_value()
     if url:
-        _run(settings, url)
+        _run(settings, url, source=source)
         return
     log.error("embedded_valkey", what="redis.url is not set: sessions are lost at the next stop")
     with EmbeddedValkey() as valkey:
-        _run(settings, valkey.url)
+        _run(settings, valkey.url, source=source)
 
 
 def allow_many_connections() -> None:
@@ -327,15 +390,21 @@ def allow_many_connections() -> None:
 
 def work() -> None:
     """Be a worker, as the parent says on standard input."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent reads the file, for all
     assignment = read_assignment()
     configure_logs(assignment.settings.log.level)
     sockets = [socket.socket(fileno=number) for number in assignment.sockets]
     _run(assignment.settings, assignment.redis_url, sockets)
 
 
-def _run(settings: Settings, redis_url: str, sockets: Sequence[socket.socket] = ()) -> None:
+def _run(
+    settings: Settings,
+    redis_url: str,
+    sockets: Sequence[socket.socket] = (),
+    source: Source | None = None,
+) -> None:
     async def main() -> None:
-        await App(settings, redis_url, sockets).run()
+        await App(settings, redis_url, sockets, source).run()
 
     allow_many_connections()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import os
 import re
 import sys
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -16,15 +19,17 @@ from structlog import get_logger
 from . import __version__
 from .admin.tokens import digest_of, new_admin_token
 from .config import Loaded, Settings, load
+from .config.expectations import Expectation, load_expectations
 from .conformance.command import conformance
-from .decision import Reason
-from .errors import ConfigurationError
+from .decision import Decision
+from .errors import ConfigurationError, InvalidInput
+from .explain import Supposed, decide, explanation, request_of
 from .http_call import Answered, call
-from .policy import Policy, Rule, is_public
-from .target import METHODS, normal_host, readings
+from .lifetime import parse_duration_ms
+from .model import HIGHEST_AAL, LOWEST_AAL, CheckRequest
+from .policy import Policy
+from .reloading import Source
 
-# What browsers do not escape in an address; all else is sent percent-encoded.
-_SENT_AS_IS = "".join(chr(code) for code in range(0x21, 0x7F))
 _NOT_OURS = "this is not the admin API of a Session Gateway"
 
 config_option = click.option(
@@ -65,14 +70,15 @@ def serve(path: str | None) -> None:
     from .app import serve as run
     from .telemetry import configure_logs
 
-    loaded = load(path)
+    source = Source(path)
+    loaded = source.load()
     if loaded.settings is None:
         _print_problems(loaded)
         sys.exit(2)
     configure_logs(loaded.settings.log.level)
     for warning in loaded.warnings:
         get_logger("gateway").warning("configuration", place=warning.place, what=warning.message)
-    run(loaded.settings)
+    run(loaded.settings, source)
 
 
 @commands.command("check-config")
@@ -89,81 +95,111 @@ def check_config(path: str | None) -> None:
     click.echo(f"{path or 'the environment'}: good, {rules} rules")
 
 
-@commands.command()
+@commands.command("explain")
 @config_option
+@click.option("--user", default="somebody", help="Who is signed in.")
 @click.option("--role", "roles", multiple=True, help="A role of the user; may be repeated.")
-@click.option("--ip", "_address", default="", help="For rules about networks: none yet.")
+@click.option(
+    "--aal",
+    type=click.IntRange(LOWEST_AAL, HIGHEST_AAL),
+    default=LOWEST_AAL,
+    help="How well the user was authenticated.",
+)
+@click.option("--age", default="0s", help="How long ago the user signed in, such as 10m.")
+@click.option("--rested", default="0s", help="How long ago the session was last used.")
+@click.option("--ip", "address", default="", help="The client's address.")
+@click.option("--preflight", is_flag=True, help="It is a CORS preflight.")
 @click.option("--anonymous", is_flag=True, help="Nobody is signed in.")
 @click.argument("method")
 @click.argument("url")
-def explain(
-    *, path: str | None, roles: tuple[str, ...], _address: str, anonymous: bool, method: str,
-    url: str,
+def explain_request(
+    *, path: str | None, user: str, roles: tuple[str, ...], aal: int, age: str, rested: str,
+    address: str, preflight: bool, anonymous: bool, method: str, url: str,
 ) -> None:  # fmt: skip
     """Tell which rule decides about METHOD URL, and why, rule by rule."""
-    policy = Policy(rule.spec() for rule in _loaded(path).policy.rules)
-    host, target = _split_url(url)
-    paths = readings(target)
-    if host is None or method not in METHODS or paths is None:
-        click.echo(f"denied: {_refused_input(host, method)}")
-        return
-    for reading in paths:
-        _explain_reading(policy, method, host, reading)
-    rules = policy.match_all(method, host, paths)
-    click.echo(_outcome(rules, None if anonymous else roles))
+    settings = _loaded(path)
+    supposed = Supposed(user, roles, aal, _milliseconds(age, "--age"),
+                        _milliseconds(rested, "--rested"))  # fmt: skip
+    request = _request(method, url, _address(address), preflight=preflight)
+    policy = Policy(settings.policy.specs())
+    for line in explanation(policy, request):
+        click.echo(line)
+    decision = asyncio.run(
+        decide(policy, request, settings.session.lifetime, None if anonymous else supposed)
+    )
+    click.echo(_outcome(decision))
 
 
-def _explain_reading(policy: Policy, method: str, host: str, path: str) -> None:
-    click.echo(f"path {path}")
-    deciding = policy.match(method, host, path)
-    for rule in policy.rules:
-        click.echo("  " + _verdict(rule, method, host, path))
-        if rule is deciding:
-            break
+def _request(method: str, url: str, address: str, *, preflight: bool) -> CheckRequest:
+    try:
+        return request_of(method, url, address, preflight=preflight)
+    except InvalidInput as error:
+        raise click.BadParameter(error.problems[0].message, param_hint="URL") from None
 
 
-def _split_url(url: str) -> tuple[str | None, str]:
-    """Return host and target as a browser would send them: without what stands behind `#`."""
-    scheme, _, rest = url.partition("#")[0].partition("://")
-    if scheme not in ("http", "https") or not rest:
-        raise click.BadParameter(
-            "write the whole address: https://app.example.com/admin/", param_hint="URL"
-        )
-    end = next((place for place, sign in enumerate(rest) if sign in "/?"), len(rest))
-    host, target = rest[:end], quote(rest[end:], safe=_SENT_AS_IS)
-    return normal_host(host), target if target.startswith("/") else f"/{target}"
+def _milliseconds(duration: str, option: str) -> int:
+    try:
+        return parse_duration_ms(duration)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
-def _refused_input(host: str | None, method: str) -> Reason:
-    if host is None:
-        return Reason.BAD_HOST
-    return Reason.BAD_METHOD if method not in METHODS else Reason.AMBIGUOUS_PATH
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise click.BadParameter("write for example 192.0.2.7", param_hint="--ip") from None
 
 
-def _verdict(rule: Rule, method: str, host: str, path: str) -> str:
-    spec = rule.spec
-    roles = f", roles {' '.join(spec.roles)}" if spec.roles else ""
-    name = f"rule {rule.number} ({spec.host or '*'} {spec.path or '*'} -> {rule.access}{roles})"
-    if not rule.covers_host(host):
-        return f"{name}: other host"
-    if method not in rule.methods:
-        return f"{name}: other method"
-    if not rule.covers(method, path):
-        return f"{name}: other path"
-    return f"{name}: decides"
+def _outcome(decision: Decision) -> str:
+    if decision.reason is not None:
+        hint = f" ({decision.step_up})" if decision.step_up else ""
+        return f"denied: {decision.reason}{hint}"
+    return "allowed: public" if decision.session is None else "allowed: with a live session"
 
 
-def _outcome(rules: tuple[Rule, ...] | Reason, roles: tuple[str, ...] | None) -> str:
-    """Say what the rules come to for somebody with `roles`, or for nobody (None)."""
-    if isinstance(rules, Reason):
-        return f"denied: {rules}"
-    if is_public(rules):
-        return "allowed: public"
-    if roles is None:
-        return f"denied: {Reason.NO_SESSION}"
-    if any(rule.roles and rule.roles.isdisjoint(roles) for rule in rules):
-        return f"denied: {Reason.ROLE_REQUIRED}"
-    return "allowed: with a live session"
+@commands.group()
+def policy() -> None:
+    """Work on the rules."""
+
+
+@policy.command("test")
+@config_option
+@click.argument("table", metavar="FILE")
+def test_policy(path: str | None, table: str) -> None:
+    """Compare the rules with a table of expected decisions; exit 1 if any differs."""
+    settings = _loaded(path)
+    try:
+        expected = load_expectations(table)
+        failures = asyncio.run(_failures(settings, expected))
+    except InvalidInput as error:
+        for problem in error.problems:
+            click.echo(f"{table}: {problem}", err=True)
+        sys.exit(2)
+    for failure in failures:
+        click.echo(failure)
+    click.echo(f"{len(expected)} expected, {len(failures)} not met")
+    sys.exit(1 if failures else 0)
+
+
+async def _failures(settings: Settings, expected: Sequence[Expectation]) -> list[str]:
+    policy = Policy(settings.policy.specs())
+    found = []
+    for number, each in enumerate(expected, 1):
+        request = request_of(each.method, each.url, each.ip, preflight=each.preflight)
+        decision = await decide(policy, request, settings.session.lifetime, _supposed(each))
+        if not each.is_met(decision.reason):
+            name = f"tests[{number}] {each.name}".rstrip()
+            came = _outcome(decision)
+            found.append(f"{name}: {each.method} {each.url}: expected {each.expect}, {came}")
+    return found
+
+
+def _supposed(expected: Expectation) -> Supposed | None:
+    each = expected.session
+    if each is None:
+        return None
+    return Supposed(each.user, each.roles, each.aal, each.age, each.rested)
 
 
 @commands.command()

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     IDLE = "idle"
     ROLE_REQUIRED = "role_required"
+    USER_NOT_ALLOWED = "user_not_allowed"
     NO_RULE = "no_rule"
     DENIED_BY_RULE = "denied_by_rule"
     AMBIGUOUS_PATH = "ambiguous_path"
@@ -72,10 +73,12 @@ class Decision(NamedTuple):
     """What the gateway answers. `reason is None` is the only allow.
 
     `session` is set only on an allow by a session rule; a public rule allows with nobody.
+    `step_up` is set only with STEP_UP_REQUIRED: what a sign-in must bring.
     """
 
     reason: Reason | None = Reason.NO_RULE
     session: Standing | None = None
+    step_up: str = ""
 
     @property
     def kind(self) -> Kind:

@@ -84,6 +84,9 @@ def standing_of(session: Session, *, raw_utf8: bool = False) -> Standing:
         idle_ms=_one_of(session.idle_ms),
         last_seen_ms=session.last_seen_ms,
         identity=lines(headers_of(session, raw_utf8=raw_utf8)),
+        user=session.user,
+        aal=session.aal,
+        authenticated_ms=session.authenticated_ms,
     )
 
 

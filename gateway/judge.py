@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .decision import Reason
-from .model import Standing
-from .policy import Access, Rule
+from .model import LOWEST_AAL, Standing
+from .rules import Access, Demands, Rule
 
 _DENY = Access.DENY  # a member of an enum read through its class costs 0.3 us (Python 3.11)
 
@@ -28,4 +28,30 @@ def refusal(session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> R
             return Reason.DENIED_BY_RULE
         if rule.roles and rule.roles.isdisjoint(session.roles):
             return Reason.ROLE_REQUIRED
+        if rule.demands is not None and (reason := _unmet(rule.demands, session, now_ms)):
+            return reason
     return None
+
+
+def _unmet(demands: Demands, session: Standing, now_ms: int) -> Reason | None:
+    """Return what the session lacks: first what no new sign-in of this user would bring."""
+    if not demands.roles_all.issubset(session.roles):
+        return Reason.ROLE_REQUIRED
+    if demands.users and session.user not in demands.users:
+        return Reason.USER_NOT_ALLOWED
+    if demands.idle_ms and now_ms >= session.last_seen_ms + demands.idle_ms:
+        return Reason.IDLE
+    if session.aal < demands.aal:
+        return Reason.STEP_UP_REQUIRED
+    if demands.max_age_ms and now_ms >= session.authenticated_ms + demands.max_age_ms:
+        return Reason.STEP_UP_REQUIRED
+    return None
+
+
+def step_up(rules: tuple[Rule, ...]) -> str:
+    """Return what `rules` ask of a sign-in together: `aal=2`, `max_age=300` (seconds), or both."""
+    asked = [rule.demands for rule in rules if rule.demands is not None]
+    level = max((each.aal for each in asked), default=LOWEST_AAL)
+    age_ms = min((each.max_age_ms for each in asked if each.max_age_ms), default=0)
+    parts = [f"aal={level}"] if level > LOWEST_AAL else []
+    return ", ".join(parts + ([f"max_age={age_ms // 1000}"] if age_ms else []))

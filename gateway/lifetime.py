@@ -20,6 +20,14 @@ def parse_duration_ms(text: str) -> int:
     return sum(int(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
 
 
+def duration_text(time_ms: int) -> str:
+    """Return milliseconds as `parse_duration_ms` reads them, in the largest unit that fits."""
+    for unit in ("d", "h", "m", "s"):
+        if time_ms % _UNITS_MS[unit] == 0:
+            return f"{time_ms // _UNITS_MS[unit]}{unit}"
+    return f"{time_ms}ms"
+
+
 @dataclass(frozen=True, slots=True)
 class Lifetime:
     """How long a session may rest (`idle_ms`) and live at most (`absolute_ms`)."""

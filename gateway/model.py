@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+# Authenticator assurance levels, NIST SP 800-63B-4 section 2.
+LOWEST_AAL, HIGHEST_AAL = 1, 3
+
 
 class EndState(StrEnum):
     """Why a session is no longer active."""
@@ -54,6 +57,7 @@ class Login:
     device_id: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict)
     remember: bool = False
+    aal: int = LOWEST_AAL
 
 
 class SessionKey(NamedTuple):
@@ -85,6 +89,8 @@ class Session:
     last_seen_ms: int  # 0: the activity key is gone, it rested too long
     metadata: Mapping[str, object] = field(default_factory=dict)
     remember: bool = False
+    aal: int = LOWEST_AAL
+    authenticated_ms: int = 0  # when the user last proved who it is; 0: so long ago as can be
 
     @property
     def id(self) -> str:
@@ -106,6 +112,9 @@ class Standing:
     idle_ms: int
     last_seen_ms: int
     identity: bytes  # the header lines that tell the application who it is
+    user: str = ""
+    aal: int = LOWEST_AAL
+    authenticated_ms: int = 0
 
     @property
     def idle_expires_ms(self) -> int:
@@ -143,3 +152,4 @@ class CheckRequest(NamedTuple):
     address: str  # the client's, "" when the proxy does not say
     cookies: Sequence[str]  # every Cookie header, in order; what is no UTF-8 as lone surrogates
     navigation: bool = False  # a person waits for a page, not a script for data
+    preflight: bool = False  # a browser asks what another site's page may do (CORS)

@@ -101,7 +101,7 @@ class SessionStore(Protocol):
         actor: Actor,
         fence: Fence | None = None,
     ) -> Session | None:
-        """Change roles, email, name or metadata of a live session; None if there is none."""
+        """Change roles, email, name, metadata or aal of a live session; None if there is none."""
 
     async def renew(
         self,
@@ -110,8 +110,13 @@ class SessionStore(Protocol):
         grace_ms: int,
         actor: Actor,
         fence: Fence | None = None,
+        *,
+        aal: int | None = None,
     ) -> Session | None:
-        """Move a live session to a new key; the old one ends after `grace_ms`."""
+        """Move a live session to a new key; the old one ends after `grace_ms`.
+
+        With `aal` the user has just signed in again, at that level; the old key keeps its own.
+        """
 
     async def end(
         self, key: SessionKey, why: EndState, actor: Actor, fence: Fence | None = None

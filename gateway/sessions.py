@@ -96,7 +96,7 @@ class Sessions:
     async def update(
         self, session_id: str, changes: Mapping[str, Any], actor: Actor
     ) -> Session | None:
-        """Change email, name, roles or metadata of a live session."""
+        """Change email, name, roles, metadata or aal of a live session."""
         key = key_of_id(session_id, self._partitions)
         session = None if key is None else await self._live(key)
         if key is None or session is None:
@@ -110,15 +110,18 @@ class Sessions:
         return updated
 
     async def renew(
-        self, session_id: str, grace_ms: int, actor: Actor
+        self, session_id: str, grace_ms: int, actor: Actor, aal: int | None = None
     ) -> tuple[str, Session] | None:
-        """Give a live session a new token and id; the old ones end after `grace_ms`."""
+        """Give a live session a new token and id; the old ones end after `grace_ms`.
+
+        With `aal` the user has just signed in again, at that level.
+        """
         key = key_of_id(session_id, self._partitions)
         if key is None:
             return None
         token, new = self._fresh(key.partition)
         fence = self._store.fence()
-        session = await self._store.renew(key, new, grace_ms, actor, fence)
+        session = await self._store.renew(key, new, grace_ms, actor, fence, aal=aal)
         if session is None:
             return None
         if not grace_ms:

@@ -24,7 +24,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from .decision import Decision, Reason, kind_of
+from .decision import Decision, Kind, Reason, kind_of
 from .model import CheckRequest
 
 BUCKETS_S = (
@@ -79,6 +79,9 @@ class Metrics(Collector):
         self.seconds: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.store_errors: defaultdict[str, int] = defaultdict(int)
         self.ended: defaultdict[str, int] = defaultdict(int)
+        self.policy_reloads: defaultdict[str, int] = defaultdict(int)
+        self.policy_version = ""  # "" where no checks are answered
+        self.shadow: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.created = 0
         self.events_lost = 0
         self.events_dropped = 0
@@ -132,6 +135,7 @@ class Metrics(Collector):
             "gateway_outbox_length", "Events in the outbox.", value=self.outbox_length
         )
         yield GaugeMetricFamily("gateway_ready", "1 while Redis can be used.", value=self.ready)
+        yield from self._policy()
 
         revocation = HistogramMetricFamily(
             "gateway_revocation_seconds",
@@ -155,6 +159,18 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "gateway_lease_valid", "1 while memory may be trusted.", value=figures.lease_valid
         )
+
+    def _policy(self) -> Iterator[Metric]:
+        yield _counter("gateway_policy_reloads", "Attempts to take over new rules.",
+                       self.policy_reloads, ("result",))  # fmt: skip
+        version = GaugeMetricFamily(
+            "gateway_policy_version", "Processes that decide by these rules.", labels=["version"]
+        )
+        if self.policy_version:
+            version.add_metric([self.policy_version], 1)
+        yield version
+        yield _counter("gateway_shadow_checks", "Checks in which a shadow rule had a part.",
+                       self.shadow, ("rule", "decision", "shadow"))  # fmt: skip
 
     def _check_seconds(self) -> HistogramMetricFamily:
         family = HistogramMetricFamily(
@@ -210,6 +226,7 @@ class CheckObserver:
         self._metrics = metrics
         self._log_denials = log_denials
         self._log = structlog.get_logger("gateway.check")
+        self.shadow: Callable[[CheckRequest, Decision], None] | None = None
 
     def __call__(
         self, adapter: str, request: CheckRequest | None, decision: Decision, seconds: float
@@ -228,6 +245,26 @@ class CheckObserver:
                 host=request.host if request else None,
                 path=request.target.partition("?")[0] if request else None,
                 address=request.address if request else None,
+            )
+        if self.shadow is not None and request is not None:
+            self.shadow(request, decision)
+
+    def note_shadow(
+        self, rule: int, request: CheckRequest, decision: Decision, would: Decision | None
+    ) -> None:
+        """Count what a shadow rule would have done, and log it where it differs."""
+        shadow = Kind.UNKNOWN if would is None else would.kind
+        self._metrics.shadow[str(rule), decision.kind.value, shadow.value] += 1
+        if would is not None and would.reason is not decision.reason:
+            self._log.info(
+                "shadow",
+                rule=rule,
+                reason=decision.reason,
+                would_be=would.reason,
+                method=request.method,
+                host=request.host,
+                path=request.target.partition("?")[0],
+                address=request.address,
             )
 
 

@@ -5,8 +5,8 @@ accepted waits for its replacement, and only the connections that the worker had
 kernel spreads connections over the sockets. The parent itself answers no checks; it has the admin
 API, and adds up the workers' metrics.
 
-To a worker goes its assignment on standard input, which stays open: its end means that the parent
-is gone. From it comes one line of metrics a second on standard output.
+To a worker goes its assignment on standard input, and after it every new policy. Its end means that
+the parent is gone. From it comes one line of metrics a second on standard output.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ import orjson
 import structlog
 
 from .config import Settings
+from .config.settings import Policy
 from .sockets import bind_shared, take_no_more
 from .telemetry import Figures, add_up
 
 _RESTART_S = 1.0  # after a worker that died at once; else without delay
 _STOP_S = 10.0  # beyond twice the drain
 _LINE = 1 << 20
+_HEAD = struct.Struct("I")  # the length of a message
 
 log = structlog.get_logger("gateway")
 
@@ -75,6 +77,13 @@ class Workers:
     def figures(self) -> Figures:
         """Return what all workers counted, also those that have died."""
         return add_up(self._retired, *(seat.figures for seat in self._seats))
+
+    def use(self, policy: Policy) -> None:
+        """Have every worker, also one that is started later, decide by this policy."""
+        self._settings = self._settings.model_copy(update={"policy": policy})
+        for seat in self._seats:
+            if seat.process is not None and seat.process.stdin is not None:
+                seat.process.stdin.write(_framed(policy))
 
     def ready(self) -> bool:
         """Tell whether every worker has come to answer checks; one that dies later is replaced."""
@@ -121,8 +130,9 @@ class Workers:
             sys.executable, "-m", "gateway", "worker", stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE, pass_fds=inherited, limit=_LINE,
         )  # fmt: skip
-        assignment = pickle.dumps(Assignment(self._settings, self._redis_url, inherited))
-        await self._talk(seat, process, struct.pack("I", len(assignment)) + assignment)
+        # No await since it has a seat: a policy that `use` sends comes behind the assignment.
+        assignment = Assignment(self._settings, self._redis_url, inherited)
+        await self._talk(seat, process, _framed(assignment))
         code = await process.wait()
         # What it counted stays counted; what it held, it holds no more.
         counted = {what: n for what, n in seat.figures.items() if what[0] != "gauge"}
@@ -144,9 +154,34 @@ class Workers:
             }
 
 
+class Inbox:
+    """New policies, put together from what comes on standard input."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, data: bytes) -> list[Policy]:
+        """Return the policies that are complete with these bytes."""
+        self._data += data
+        found: list[Policy] = []
+        while len(self._data) >= _HEAD.size:
+            (length,) = _HEAD.unpack_from(self._data)
+            if len(self._data) < _HEAD.size + length:
+                break
+            message = self._data[_HEAD.size : _HEAD.size + length]
+            self._data = self._data[_HEAD.size + length :]
+            found.append(pickle.loads(message))  # noqa: S301  (our own parent's)
+        return found
+
+
+def _framed(value: object) -> bytes:
+    message = pickle.dumps(value)
+    return _HEAD.pack(len(message)) + message
+
+
 def read_assignment() -> Assignment:
     """Return what the parent says on standard input."""
-    (length,) = struct.unpack("I", _read(4))
+    (length,) = _HEAD.unpack(_read(_HEAD.size))
     assignment: Assignment = pickle.loads(_read(length))  # noqa: S301  (our own parent's)
     return assignment
 

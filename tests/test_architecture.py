@@ -22,22 +22,38 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "child",
+            "conditions",
+            "coverage",
             "credentials",
             "allowance",
             "devices",
             "identity",
             "lifetime",
+            "patterns",
             "policy",
+            "rules",
             "target",
         }
     ),
     frozenset({"judge", "ports"}),
     frozenset({"authorizer", "sessions", "touches"}),
     frozenset(
-        {"adapters", "admin", "embedded", "http_call", "pages", "sockets", "store", "telemetry"}
+        {"adapters", "admin", "embedded", "http_call", "pages", "shadow", "sockets", "store", "telemetry"}
     ),
     frozenset({"config"}),
-    frozenset({"__main__", "app", "cli", "conformance", "demo", "listening", "workers"}),
+    frozenset(
+        {
+            "__main__",
+            "app",
+            "cli",
+            "conformance",
+            "demo",
+            "explain",
+            "listening",
+            "reloading",
+            "workers",
+        }
+    ),
 )
 RULES, EDGES, CONFIG, TOP = 2, 5, 6, 7
 # Rules without I/O, and the commands, know each other inside their layer; a cycle is still caught.

@@ -39,7 +39,7 @@ def auth_request(decision: Decision, request: CheckRequest | None, wording: Word
         return allow(decision)
     reason = _reason(decision.reason)
     if decision.kind is not Kind.SIGN_IN:
-        return _bare(HTTPStatus.FORBIDDEN, reason)
+        return _bare(HTTPStatus.FORBIDDEN, reason, *_step_up(decision))
     login = login_url(request, wording)
     header = (("X-Auth-Login", login),) if login else ()
     return _bare(HTTPStatus.UNAUTHORIZED, reason, CHALLENGE, *header)
@@ -62,7 +62,7 @@ def passed_on(
         return _refusal(HTTPStatus.UNAUTHORIZED, decision.reason, page, CHALLENGE)
     if decision.kind is Kind.UNKNOWN:
         return _refusal(unknown, decision.reason, page, RETRY_AFTER)
-    return _refusal(HTTPStatus.FORBIDDEN, decision.reason, page)
+    return _refusal(HTTPStatus.FORBIDDEN, decision.reason, page, *_step_up(decision))
 
 
 def login_url(request: CheckRequest | None, wording: Wording) -> str:
@@ -109,6 +109,11 @@ def _page(status: HTTPStatus, reason: Reason) -> tuple[str, bytes]:
         f"<h1>{status.phrase}</h1><p>The gateway refused this request: <code>{reason}</code></p>"
     )
     return "text/html; charset=utf-8", page.encode()
+
+
+def _step_up(decision: Decision) -> tuple[tuple[str, str], ...]:
+    """Say what a sign-in must bring: `aal=2`, `max_age=300`, or both."""
+    return (("X-Auth-Step-Up", decision.step_up),) if decision.step_up else ()
 
 
 def _reason(reason: Reason) -> tuple[str, str]:

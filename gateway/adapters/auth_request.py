@@ -11,7 +11,7 @@ from multidict import istr
 from ..decision import Reason
 from ..model import CheckRequest
 from .answers import auth_request as write
-from .wire import COOKIE, Adapter, Subrequest, Trusted, scheme_of, sole_address
+from .wire import COOKIE, Adapter, Subrequest, Trusted, is_preflight, scheme_of, sole_address
 
 X_ORIGINAL_METHOD = istr("X-Original-Method")
 X_ORIGINAL_URI = istr("X-Original-URI")
@@ -30,7 +30,10 @@ def read(subrequest: Subrequest, _: Trusted) -> CheckRequest | Reason:
     address, scheme = sole_address(addresses[0]), scheme_of(subrequest)
     if not (method and target and host and address and scheme):
         return Reason.BAD_FORWARDED_REQUEST
-    return CheckRequest(method, target, host, scheme, address, every(COOKIE, ()))
+    return CheckRequest(
+        method, target, host, scheme, address, every(COOKIE, ()), False,
+        method == "OPTIONS" and is_preflight(subrequest),
+    )  # fmt: skip
 
 
 ADAPTER = Adapter("auth_request", read, write)

@@ -22,6 +22,7 @@ from .wire import (
     Wording,
     forwarded_address,
     is_navigation,
+    is_preflight,
     scheme_of,
     sole,
 )
@@ -48,6 +49,7 @@ def read(subrequest: Subrequest, trusted: Trusted) -> CheckRequest | Reason:
         address=address,
         cookies=subrequest.headers.getall(COOKIE, ()),
         navigation=is_navigation(subrequest),
+        preflight=subrequest.method == "OPTIONS" and is_preflight(subrequest),
     )
 
 

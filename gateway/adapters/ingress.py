@@ -13,7 +13,7 @@ from multidict import istr
 from ..decision import Reason
 from ..model import CheckRequest
 from .answers import auth_request as write
-from .wire import COOKIE, Adapter, Subrequest, Trusted, sole, sole_address
+from .wire import COOKIE, Adapter, Subrequest, Trusted, is_preflight, sole, sole_address
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@\\\s]+)(?P<target>/\S*)", re.ASCII)
 
@@ -36,6 +36,7 @@ def read(subrequest: Subrequest, _: Trusted) -> CheckRequest | Reason:
         scheme=url["scheme"],
         address=address,
         cookies=subrequest.headers.getall(COOKIE, ()),
+        preflight=method == "OPTIONS" and is_preflight(subrequest),
     )
 
 

@@ -23,6 +23,8 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 NEVER_CACHED = lines((("Cache-Control", "no-store"), ("Vary", "Cookie"), ("X-Accel-Expires", "0")))
 
 COOKIE = istr("Cookie")
+ORIGIN = istr("Origin")
+REQUEST_METHOD = istr("Access-Control-Request-Method")
 X_FORWARDED_PROTO = istr("X-Forwarded-Proto")
 _LONGEST_ADDRESS = 64
 _EMPTY = b"Content-Length: 0\r\n\r\n"
@@ -156,6 +158,13 @@ def scheme_of(subrequest: Subrequest) -> str | None:
     """Return the scheme of return addresses: https unless the proxy says otherwise."""
     values = subrequest.headers.getall(X_FORWARDED_PROTO, ("https",))
     return values[0] if len(values) == 1 and values[0] in ("http", "https") else None
+
+
+def is_preflight(subrequest: Subrequest) -> bool:
+    """Tell whether an OPTIONS request is a CORS preflight (Fetch standard): it has exactly one
+    Origin and one Access-Control-Request-Method.
+    """
+    return sole(subrequest, ORIGIN) is not None and sole(subrequest, REQUEST_METHOD) is not None
 
 
 def is_navigation(subrequest: Subrequest) -> bool:

@@ -22,7 +22,7 @@ from pydantic.config import JsonDict
 from ..errors import Problem
 from ..identity import problem_of
 from ..lifetime import parse_duration_ms
-from ..model import Client, Login
+from ..model import HIGHEST_AAL, LOWEST_AAL, Client, Login
 from ..sessions import CURSOR, MAX_PAGE
 from .problems import Refused, unprocessable
 
@@ -105,6 +105,7 @@ Role = Annotated[
     ),
 ]
 Roles = Annotated[list[Role], Field(max_length=64)]
+Aal = Annotated[int, Field(strict=True, ge=LOWEST_AAL, le=HIGHEST_AAL)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 
 
@@ -129,6 +130,7 @@ class CreateSession(_Body):
     ] = ""
     metadata: Metadata = {}
     remember: StrictBool = False
+    aal: Aal = LOWEST_AAL
 
     def login(self) -> Login:
         return Login(
@@ -140,6 +142,7 @@ class CreateSession(_Body):
             device_id=self.device_id,
             metadata=self.metadata,
             remember=self.remember,
+            aal=self.aal,
         )
 
 
@@ -150,6 +153,7 @@ class UpdateSession(_Body):
     name: ShortText = ""  # type: ignore[valid-type]
     roles: Roles = []
     metadata: Metadata = {}
+    aal: Aal = LOWEST_AAL
 
     def changes(self) -> dict[str, object]:
         given = {name: getattr(self, name) for name in sorted(self.model_fields_set)}
@@ -157,11 +161,15 @@ class UpdateSession(_Body):
 
 
 class RenewSession(_Body):
-    """How long the old token still works, for requests that are under way."""
+    """How long the old token still works, for requests that are under way.
+
+    With `aal` the user has just signed in again, at that level.
+    """
 
     grace: Annotated[
         StrictStr, AfterValidator(_grace), Field(json_schema_extra={"pattern": r"^[0-5]?[0-9]s$"})
     ] = "0s"
+    aal: Aal | None = None
 
     @property
     def grace_ms(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from .. import __version__
+from ..model import HIGHEST_AAL, LOWEST_AAL
 from .routes import Route
 
 _TEXT = {"type": "string"}
@@ -52,6 +53,8 @@ _SESSION = _object(
         "last_seen_at": _INSTANT,
         "expires_at": _INSTANT,
         "idle_expires_at": _INSTANT,
+        "aal": {"type": "integer", "minimum": LOWEST_AAL, "maximum": HIGHEST_AAL},
+        "authenticated_at": _INSTANT,
         "metadata": {"type": "object"},
     }
 )

@@ -53,6 +53,8 @@ def session_view(session: Session) -> dict[str, object]:
         "last_seen_at": time_of(session.last_seen_ms),
         "expires_at": time_of(session.expires_ms),
         "idle_expires_at": time_of(session.idle_expires_ms),
+        "aal": session.aal,
+        "authenticated_at": time_of(session.authenticated_ms),
         "metadata": dict(session.metadata),
     }
 
@@ -111,6 +113,8 @@ def introspection_view(session: Session | None) -> dict[str, object]:
         "username": session.user,
         "exp": session.idle_expires_ms // 1000,
         "iat": session.created_ms // 1000,
+        "auth_time": session.authenticated_ms // 1000,
+        "aal": session.aal,
         "token_type": "session",
         "sid": session.id,
         "roles": list(session.roles),

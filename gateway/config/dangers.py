@@ -7,9 +7,10 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..coverage import never_reached
 from ..errors import Problem
-from ..lifetime import beyond
-from ..policy import problems_of
+from ..lifetime import Lifetime, beyond
+from ..rules import problems_of
 from .settings import Admin, Check, Cookie, Network, Policy, Session, Settings
 
 # What a script makes of a variable that is not set.
@@ -23,7 +24,7 @@ def dangers_of(settings: Settings) -> list[Problem]:
         *_cookie_dangers(settings.session.cookie),
         *_admin_dangers(settings.admin),
         *_check_dangers(settings.check),
-        *_policy_dangers(settings.policy),
+        *_policy_dangers(settings.policy, settings.session.lifetime),
     ]
 
 
@@ -106,12 +107,39 @@ def _together(networks: Iterable[Network]) -> Iterator[Network]:
         yield from ipaddress.collapse_addresses(same)
 
 
-def _policy_dangers(policy: Policy) -> list[Problem]:
-    return [
+def _policy_dangers(policy: Policy, lifetime: Lifetime) -> list[Problem]:
+    found = [
         Problem(f"policy.rules[{number}].{field}", message)
-        for number, rule in enumerate(policy.rules, 1)
-        for field, message in problems_of(rule.spec())
+        for number, spec in enumerate(policy.specs(), 1)
+        for field, message in problems_of(spec)
     ]
+    noted_ms = lifetime.touch_interval_ms
+    return found + [
+        Problem(
+            f"policy.rules[{number}].idle",
+            f"is too short: activity is noted once in {noted_ms / 1000:g} s; allow twice that",
+        )
+        for number, spec in enumerate(policy.specs(), 1)
+        if 0 < spec.idle_ms < 2 * noted_ms
+    ]
+
+
+def _policy_warnings(policy: Policy, lifetime: Lifetime) -> list[Problem]:
+    specs = policy.specs()
+    found = [] if specs else [Problem("policy.rules", "is empty: every request is denied")]
+    found += [
+        Problem(f"policy.rules[{number}]", f"can never decide: rule {by} covers all of it")
+        for number, by in never_reached(specs)
+    ]
+    for number, spec in enumerate(specs, 1):
+        place = f"policy.rules[{number}]"
+        if spec.idle_ms >= lifetime.idle_ms:
+            found.append(Problem(f"{place}.idle", "has no effect: sessions end before"))
+        if spec.max_age_ms >= lifetime.absolute_ms:
+            found.append(Problem(f"{place}.max_age", "has no effect: sessions end before"))
+        if spec.shadow:
+            found.append(Problem(f"{place}.shadow", "true: the rule is counted, not applied"))
+    return found
 
 
 def warnings_of(settings: Settings) -> list[Problem]:
@@ -125,8 +153,7 @@ def warnings_of(settings: Settings) -> list[Problem]:
     if settings.admin.without_token:
         open_to_all = " and ".join(settings.admin.without_token)
         found.append(Problem("admin.without_token", f"anybody who reaches it reads {open_to_all}"))
-    if not settings.policy.rules:
-        found.append(Problem("policy.rules", "is empty: every request is denied"))
+    found += _policy_warnings(settings.policy, settings.session.lifetime)
     found += [
         Problem(place, "has no effect in this version")
         for place, is_set in (

@@ -40,7 +40,7 @@ def load(path: str | None, env: Mapping[str, str] | None = None) -> Loaded:
 
     Raises ConfigurationError when the file cannot be read or is not TOML.
     """
-    values = _read_toml(path) if path else {}
+    values = read_toml(path) if path else {}
     environment = dict(os.environ if env is None else env)
     problems = _unknown_variables(environment)
     overrides, unreadable = _from_environment(environment)
@@ -52,17 +52,30 @@ def load(path: str | None, env: Mapping[str, str] | None = None) -> Loaded:
     if settings is not None:
         wrong = {_base(problem) for problem in problems}
         problems += [danger for danger in dangers_of(settings) if _base(danger) not in wrong]
-        warnings = warnings_of(settings)
+        # A faulty rule stands there as one that denies: what it would cover says nothing.
+        warnings = [
+            warning
+            for warning in warnings_of(settings)
+            if not (problems and warning.place.startswith("policy.rules["))
+        ]
     return Loaded(None if problems else settings, tuple(problems), tuple(warnings))
 
 
-def _read_toml(path: str) -> dict[str, Any]:
+def read_text(path: str) -> str:
+    """Return what is in a text file; ConfigurationError if that cannot be told."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not UTF-8 text") from None
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """Return the tables of a TOML file; ConfigurationError if it is none."""
+    text = read_text(path)
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: is not valid TOML: {error}") from None
     except RecursionError:
@@ -144,11 +157,10 @@ def _validate_known(values: dict[str, Any]) -> tuple[Settings | None, list[Probl
     try:
         return Settings(**values), []
     except ValidationError as error:
-        problems = [
-            Problem(_place(each["loc"]), _message(each)) for each in error.errors(include_url=False)
-        ]
+        found = error.errors(include_url=False)
+        problems = [Problem(place_of(each["loc"]), what_is_wrong(each)) for each in found]
         rest = values
-        for each in reversed(error.errors(include_url=False)):  # so that list places stay true
+        for each in reversed(found):  # so that list places stay true
             rest = _without(rest, each["loc"])
     try:
         return Settings(**rest), problems
@@ -156,12 +168,14 @@ def _validate_known(values: dict[str, Any]) -> tuple[Settings | None, list[Probl
         return None, problems
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def place_of(location: tuple[int | str, ...]) -> str:
+    """Return where a problem is, as an operator counts."""
     parts = [f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location]
     return "".join(parts).lstrip(".")
 
 
-def _message(error: Any) -> str:
+def what_is_wrong(error: Any) -> str:
+    """Return what pydantic complains of, and what to do."""
     if error["type"] == "extra_forbidden":
         return _UNKNOWN
     if error["type"] == "missing":

@@ -18,7 +18,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..lifetime import PRESETS, Lifetime, parse_duration_ms
-from ..policy import Access, RuleSpec
+from ..model import HIGHEST_AAL, LOWEST_AAL
+from ..rules import Access, RuleSpec
 
 ENV_PREFIX = "GW_"
 _LONGEST_MS = 3650 * 86_400_000  # beyond, Redis' own limits and the calendar's would come
@@ -34,6 +35,10 @@ def _session_time(time_ms: int) -> int:
     if not 1000 <= time_ms <= _LONGEST_MS:
         raise ValueError("must be between 1s and 3650d")
     return time_ms
+
+
+def _limit(value: object) -> int:
+    return 0 if value == 0 else _session_time(_duration(value))
 
 
 def _cookie_name(name: str) -> str:
@@ -94,6 +99,7 @@ def _listen_address(address: str) -> str:
 
 Duration = Annotated[int, BeforeValidator(_duration)]
 SessionTime = Annotated[Duration, AfterValidator(_session_time)]
+Limit = Annotated[int, BeforeValidator(_limit)]  # 0: none
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 
 
@@ -107,11 +113,27 @@ def _network(text: object) -> object:
 Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_network)]
 
 
-class _Section(BaseModel):
+def _address(text: str) -> str:
+    if text and "%" not in text:
+        try:
+            return str(ipaddress.ip_address(text))
+        except ValueError:
+            pass
+    if text:
+        raise ValueError("is no address; write for example 192.0.2.7")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Section(BaseModel):
+    """A table of settings: frozen, and nothing in it is ignored."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class Check(_Section):
+class Check(Section):
     """The listener that proxies ask."""
 
     listen: tuple[ListenAddress, ...] = ("127.0.0.1:9180",)
@@ -125,14 +147,14 @@ class Check(_Section):
     drain: Duration = 2000
 
 
-class Pages(_Section):
+class Pages(Section):
     """Where people are sent to sign in."""
 
     listen: tuple[ListenAddress, ...] = ()
     login_url: Annotated[str, AfterValidator(_login_url)] = ""
 
 
-class AdminToken(_Section):
+class AdminToken(Section):
     """A bearer token of the admin API; only its SHA-256 is configured."""
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -140,7 +162,7 @@ class AdminToken(_Section):
     scopes: tuple[Literal["sessions:read", "sessions:write", "events:read", "metrics"], ...]
 
 
-class Admin(_Section):
+class Admin(Section):
     """The internal listener of operators and of the application's back end."""
 
     listen: tuple[ListenAddress, ...] = ("127.0.0.1:9182",)
@@ -152,7 +174,7 @@ class Admin(_Section):
     max_body: Annotated[int, Field(ge=1024, le=1_048_576)] = 65536
 
 
-class Redis(_Section):
+class Redis(Section):
     """Where the sessions are."""
 
     url: Annotated[SecretStr, AfterValidator(_redis_url)] = SecretStr("")
@@ -162,7 +184,7 @@ class Redis(_Section):
     partitions: Annotated[int, Field(ge=1, le=256), AfterValidator(_power_of_two)] = 16
 
 
-class Cookie(_Section):
+class Cookie(Section):
     """The cookie that carries the token."""
 
     name: Annotated[str, AfterValidator(_cookie_name)] = "__Host-sid"
@@ -178,7 +200,7 @@ class Cookie(_Section):
         return self.name
 
 
-class Session(_Section):
+class Session(Section):
     """How long sessions live and how many a user may have."""
 
     idle: SessionTime = 4 * 3_600_000
@@ -208,14 +230,14 @@ def _lease(time_ms: int) -> int:
     return time_ms
 
 
-class Revocation(_Section):
+class Revocation(Section):
     """How long a replica may go on trusting its memory, and an answer may wait for the others."""
 
     lease: Annotated[Duration, AfterValidator(_lease)] = 500
     confirm_timeout: Duration = 1000
 
 
-class NearCache(_Section):
+class NearCache(Section):
     """What a replica remembers of live sessions."""
 
     enabled: bool = True
@@ -224,48 +246,65 @@ class NearCache(_Section):
     unknown_per_second: Annotated[int, Field(ge=0, le=1_000_000)] = 5000
 
 
-class Postgres(_Section):
+class Postgres(Section):
     """Where events will be kept."""
 
     dsn: SecretStr = SecretStr("")
 
 
-class Geo(_Section):
+class Geo(Section):
     """Where addresses will be looked up."""
 
     city: str = ""
     asn: str = ""
 
 
-class Events(_Section):
+class Events(Section):
     """The outbox in Redis."""
 
     outbox_limit: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
 
 
-class PolicyRule(_Section):
+class PolicyRule(Section):
     """One rule; the first that matches decides."""
 
     access: Access
     host: str = ""
     path: str = ""
     methods: tuple[str, ...] = ()
+    ignore_case: bool = False
+    query: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    preflight: bool = False
     roles: tuple[str, ...] = ()
+    roles_all: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    aal: Annotated[int, Field(ge=LOWEST_AAL, le=HIGHEST_AAL)] = LOWEST_AAL
+    max_age: Limit = 0
+    idle: Limit = 0
     counts_as_activity: bool = True
+    shadow: bool = False
 
     def spec(self) -> RuleSpec:
         return RuleSpec(
-            self.access, self.host, self.path, self.methods, self.roles, self.counts_as_activity
-        )
+            access=self.access, host=self.host, path=self.path, methods=self.methods,
+            ignore_case=self.ignore_case, query=self.query, networks=self.networks,
+            preflight=self.preflight, roles=self.roles, roles_all=self.roles_all,
+            users=self.users, aal=self.aal, max_age_ms=self.max_age, idle_ms=self.idle,
+            counts_as_activity=self.counts_as_activity, shadow=self.shadow,
+        )  # fmt: skip
 
 
-class Policy(_Section):
+class Policy(Section):
     """Who may pass where."""
 
     rules: tuple[PolicyRule, ...] = ()
 
+    def specs(self) -> tuple[RuleSpec, ...]:
+        return tuple(rule.spec() for rule in self.rules)
 
-class Log(_Section):
+
+class Log(Section):
     """What is written to standard error, as JSON lines."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"

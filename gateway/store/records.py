@@ -13,7 +13,7 @@ import orjson
 
 from .. import identity
 from ..errors import StoreUnavailable
-from ..model import Client, Device, Login, Session, SessionKey
+from ..model import HIGHEST_AAL, LOWEST_AAL, Client, Device, Login, Session, SessionKey
 
 VERSION = 1
 
@@ -41,27 +41,35 @@ def rest_of_login(
             "i": idle_ms,
             "m": dict(login.metadata),
             "k": login.remember,
+            "l": login.aal,
         }
     )
 
 
 def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
-    """Return the record with some of email, name, roles, metadata replaced."""
-    short = {"email": "e", "name": "n", "roles": "r", "metadata": "m"}
+    """Return the record with some of email, name, roles, metadata, aal replaced."""
+    short = {"email": "e", "name": "n", "roles": "r", "metadata": "m", "aal": "l"}
     return orjson.dumps(orjson.loads(record) | {short[k]: v for k, v in changes.items()})
 
 
-def rest_for_key(record: bytes, key: SessionKey, *, in_grace: bool = False) -> bytes:
+def rest_for_key(
+    record: bytes, key: SessionKey, *, in_grace: bool = False, aal: int | None = None
+) -> bytes:
     """Return the record without its instants, for a key that a renewed session has.
 
     All keys of one session share `f`, its first digest: what changes or ends it finds them by that.
-    The old one of two has `g`.
+    The old one of two has `g`. With `aal` the user has just signed in again: the instant of that
+    (`t`) is left to the script.
     """
     fields = orjson.loads(record)
     fields |= {"d": key.digest, "f": family_of(record)}
+    left_out = {"c", "x"}
     if in_grace:
         fields["g"] = True
-    return _rest({name: value for name, value in fields.items() if name not in ("c", "x")})
+    if aal is not None:
+        fields["l"] = aal
+        left_out.add("t")
+    return _rest({name: value for name, value in fields.items() if name not in left_out})
 
 
 def family_of(record: bytes) -> str:
@@ -95,6 +103,7 @@ def _parse(key: SessionKey, fields: dict[str, object], activity: bytes | None) -
     if fields["v"] != VERSION or fields["d"] != key.digest:
         raise ValueError
     device, client = _texts(fields["dv"], 3), _texts(fields["cl"], 4)
+    created_ms = _instant(fields["c"])
     session = Session(
         key=key,
         user=_text(fields["u"]),
@@ -103,12 +112,14 @@ def _parse(key: SessionKey, fields: dict[str, object], activity: bytes | None) -
         roles=_texts(fields["r"]),
         device=Device(*device),
         client=Client(*client),
-        created_ms=_instant(fields["c"]),
+        created_ms=created_ms,
         expires_ms=_instant(fields["x"]),
         idle_ms=_instant(fields["i"]),
         last_seen_ms=0 if activity is None else _instant(int(activity)),
         metadata=_object(fields["m"]),
         remember=fields["k"] is True,
+        aal=_level(fields.get("l", LOWEST_AAL)),  # neither is in the records of 0.1.0
+        authenticated_ms=_instant(fields.get("t", created_ms)),
     )
     _refuse_unfit(session)
     return session
@@ -137,6 +148,12 @@ def _texts(value: object, count: int | None = None) -> tuple[str, ...]:
 
 def _instant(value: object) -> int:
     if type(value) is not int or value <= 0:
+        raise ValueError
+    return value
+
+
+def _level(value: object) -> int:
+    if type(value) is not int or not LOWEST_AAL <= value <= HIGHEST_AAL:
         raise ValueError
     return value
 

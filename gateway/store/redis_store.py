@@ -178,6 +178,8 @@ class RedisStore:
             last_seen_ms=now_ms,
             metadata=login.metadata,
             remember=login.remember,
+            aal=login.aal,
+            authenticated_ms=now_ms,
         )
         return Created(session, tuple(_ended_pairs(key.partition, reply[2:])))
 
@@ -252,6 +254,8 @@ class RedisStore:
         grace_ms: int,
         actor: Actor,
         fence: Fence | None = None,
+        *,
+        aal: int | None = None,
     ) -> Session | None:
         for _ in range(_ATTEMPTS):
             old, session = await self._raw(key)
@@ -260,8 +264,8 @@ class RedisStore:
             with as_unavailable(self._count_error):
                 reply = await self._run(
                     "renew", key.partition, actor, key.digest, old, new.digest,
-                    records.rest_for_key(old, new), grace_ms,
-                    records.rest_for_key(old, key, in_grace=True),
+                    records.rest_for_key(old, new, aal=aal), grace_ms,
+                    records.rest_for_key(old, key, in_grace=True), "" if aal is None else "1",
                     fence=fence,
                 )  # fmt: skip
             if reply[0] == b"gone":
@@ -477,6 +481,7 @@ def _facts_of_login(login: Login, device: Device) -> bytes:
             "roles": login.roles,
             "ip": login.client.ip,
             "country": login.client.country,
+            "aal": login.aal,
             "device": {"id": device.id, "name": device.name, "type": device.type},
         }
     )

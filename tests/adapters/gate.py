@@ -14,7 +14,7 @@ from gateway.adapters.listener import CheckListener
 from gateway.adapters.wire import Trusted, Wording
 from gateway.decision import Decision
 from gateway.model import CheckRequest, Session, Standing
-from gateway.policy import Access, RuleSpec
+from gateway.rules import Access, RuleSpec
 from tests.decision.samples import FakeStore, make_authorizer
 
 from .families import Asked, Family, Header

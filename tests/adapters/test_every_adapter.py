@@ -10,7 +10,7 @@ import pytest
 from gateway.decision import Kind, Reason
 from gateway.errors import StoreUnavailable
 from gateway.identity import HEADERS, MAX_BLOCK, size_of, standing_of
-from gateway.policy import Access, RuleSpec
+from gateway.rules import Access, RuleSpec
 from tests.decision.samples import NOW_MS, TOKEN, FakeStore, cookie, make_session, unavailable
 
 from .families import EXT_AUTHZ, FAMILIES, FORWARD_AUTH, INGRESS, Asked, Family

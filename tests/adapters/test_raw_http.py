@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.identity import HEADERS
-from gateway.policy import Access, RuleSpec
+from gateway.rules import Access, RuleSpec
 from tests.decision.samples import TOKEN, cookie, make_session
 
 from .families import AUTH_REQUEST, EXT_AUTHZ, FAMILIES, Asked, Family, join

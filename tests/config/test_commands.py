@@ -8,18 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from gateway.admin.tokens import digest_of
-from gateway.authorizer import Authorizer
-from gateway.cli import _explain_reading, _outcome, main
+from gateway.cli import main
 from gateway.config import load
 from gateway.embedded import EmbeddedValkey
-from gateway.identity import standing_of
-from gateway.model import CheckRequest
-from gateway.policy import Access, Policy, RuleSpec
-from gateway.target import readings
 from tests import servers
 from tests.service.harness import ADMIN_TOKEN, Gateway, until
 
@@ -164,45 +157,6 @@ def test_explain_shows_every_reading(file: Path, capsys: pytest.CaptureFixture[s
     ]
     assert "rule 1 (* /public/** -> public): decides" in out
     assert "rule 2 (app.example.com /admin/** -> session, roles admin): other host" in out
-
-
-_ROLES = st.sampled_from([(), ("admin",), ("user",)])
-_SPECS = st.lists(
-    st.builds(
-        RuleSpec,
-        access=st.sampled_from(list(Access)),
-        host=st.sampled_from(["", "app.example.com", "*.example.com"]),
-        path=st.sampled_from(["", "/a/**", "/a", "/*/b", "/a/b"]),
-        methods=st.sampled_from([(), ("GET",), ("POST",)]),
-    ),
-    max_size=4,
-)
-
-
-@given(
-    specs=_SPECS,
-    host=st.sampled_from(["app.example.com", "x.example.com", "other.org"]),
-    target=st.sampled_from(["/", "/a", "/a/b", "/a%2fb", "//a", "/a;x/b", "/c"]),
-    method=st.sampled_from(["GET", "POST", "HEAD"]),
-)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-async def test_explain_agrees_with_the_decision(
-    specs: list[RuleSpec], host: str, target: str, method: str
-) -> None:
-    """For somebody without a session, explain says exactly what a check decides."""
-    policy = Policy(specs)
-    paths = readings(target)
-    assert paths is not None
-    for path in paths:
-        _explain_reading(policy, method, host, path)
-    said = _outcome(policy.match_all(method, host, paths), None)
-    authorizer = Authorizer(
-        policy, None, cookie_name="s", partitions=1, stand=standing_of,  # type: ignore[arg-type]
-        on_activity=lambda *_: None,
-    )  # fmt: skip
-    decision = await authorizer.check(CheckRequest(method, target, host, "https", "", (), False))
-    expected = "allowed: public" if decision.reason is None else f"denied: {decision.reason}"
-    assert said == expected
 
 
 # --- token -------------------------------------------------------------------------------------

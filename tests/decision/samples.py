@@ -11,8 +11,9 @@ from gateway.credentials import key_of_token
 from gateway.errors import StoreUnavailable
 from gateway.identity import standing_of
 from gateway.model import CheckRequest, Client, Device, Session, SessionKey, Standing
-from gateway.policy import Policy, RuleSpec
+from gateway.policy import Policy
 from gateway.ports import Reading, SessionStore
+from gateway.rules import RuleSpec
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import pytest
 from gateway.decision import PUBLIC, Decision, Reason
 from gateway.identity import standing_of
 from gateway.model import CheckRequest, Session, Standing
-from gateway.policy import Access, RuleSpec
+from gateway.rules import Access, RuleSpec
 from gateway.target import METHODS
 
 from .samples import (
@@ -190,7 +190,7 @@ def test_a_remembered_session_is_judged_without_asking() -> None:
     check = Check(session)
     check.store.remembers = True
     decision = at_once(check.authorizer.check(make_request("/app/x", cookies=(cookie(),))))
-    assert decision == (None, standing_of(session))
+    assert decision == Decision(None, standing_of(session))
     assert check(make_request("/admin/x", cookies=(cookie(),))) is Reason.ROLE_REQUIRED
     assert check(make_request("/nowhere", cookies=(cookie(),))) is Reason.NO_RULE
     assert check.store.asked == []

@@ -10,7 +10,8 @@ from gateway.decision import DENIALS, PUBLIC, Decision, Kind, Reason, kind_of
 from gateway.identity import standing_of
 from gateway.judge import refusal
 from gateway.model import Standing
-from gateway.policy import Access, Policy, Rule, RuleSpec, is_public
+from gateway.policy import Policy, is_public
+from gateway.rules import Access, Rule, RuleSpec
 
 from .samples import MINUTE_MS, NOW_MS, make_session
 

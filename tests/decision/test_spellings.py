@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gateway import target as target_module
 from gateway.authorizer import Authorizer
 from gateway.decision import Reason
-from gateway.policy import Access, Policy, RuleSpec, is_public
+from gateway.policy import Policy, is_public
+from gateway.rules import Access, RuleSpec
 from gateway.target import MAX_PATH, MAX_READINGS, readings
 
 from .samples import FakeStore, at_once, cookie, make_authorizer, make_request, make_session
@@ -48,7 +49,7 @@ def test_escaped_slashes_beside_other_escapes_lead_nowhere(target: str) -> None:
     )
     paths = readings(target)
     assert paths is not None
-    rules = policy.match_all("GET", "app.example.com", paths)
+    rules = policy.place("GET", "app.example.com", paths).decide()
     assert not isinstance(rules, Reason)
     assert not is_public(rules)
 

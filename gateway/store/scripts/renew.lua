@@ -1,6 +1,6 @@
 -- Moves a live session to a new token. Its absolute end stays; the old one ends after the grace.
 -- ARGV: 9 digest, 10 the record that was read, 11 new digest, 12 rest of the new record,
--- 13 grace ms, 14 rest of the old record.
+-- 13 grace ms, 14 rest of the old record, 15 '1' if the user has just signed in again.
 -- Returns {lost, 'ok' | 'gone' | 'changed' | 'renewed'}; the last for a key that is in its grace:
 -- what it would give away ends with the grace.
 local old, new, grace = ARGV[9], ARGV[11], tonumber(ARGV[13])
@@ -15,8 +15,9 @@ local left = fields.x - now
 if left <= 0 then return {0, 'gone'} end
 local index = indexes .. fields.h
 local head = '{"c":' .. number(fields.c) .. ',"x":'
+local signed_in = ARGV[15] == '1' and '"t":' .. number(now) .. ',' or ''
 
-redis.call('SET', records .. new, head .. number(fields.x) .. ',' .. ARGV[12],
+redis.call('SET', records .. new, head .. number(fields.x) .. ',' .. signed_in .. ARGV[12],
   'PX', number(left + margin))
 redis.call('SET', activities .. new, number(now), 'PX', number(math.min(fields.i, left)))
 redis.call('ZADD', index, number(fields.x), new)

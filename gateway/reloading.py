@@ -1,0 +1,121 @@
+"""New rules while checks go on: from the file when it has changed, or on SIGHUP.
+
+Only the policy is taken over. The whole file must be good, else the last good rules stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from .config import Loaded, Settings, load
+from .config.settings import Policy
+from .errors import ConfigurationError, Problem
+
+_POLL_S = 1.0
+
+log = structlog.get_logger("gateway")
+
+
+class Source:
+    """The file that the configuration comes from, and how it stood when it was read."""
+
+    def __init__(self, path: str | None) -> None:
+        """Begin before the first `load`, so that no change is missed."""
+        self.path = path
+        self._read = self._seen = self._look()
+
+    def has_changed(self) -> bool:
+        """Tell whether it is not what was read, and has rested since the last call.
+
+        A file that is being written may be good TOML already, and ask less than the whole.
+        """
+        before, self._seen = self._seen, self._look()
+        return before == self._seen != self._read
+
+    def load(self) -> Loaded:
+        """Read and check it; ConfigurationError if it cannot be read, or not all at once."""
+        self._read = self._seen = self._look()
+        loaded = load(self.path)
+        if self._look() != self._read:
+            raise ConfigurationError(f"{self.path}: changed while it was read")
+        return loaded
+
+    def _look(self) -> tuple[int, ...] | None:
+        try:
+            found = Path(self.path or "").stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Reloading:
+    """Takes over rules that are good. `count` hears "ok" or "error" for every attempt."""
+
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        *,
+        apply: Callable[[Policy], str],
+        count: Callable[[str], None],
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._apply = apply
+        self._count = count
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Read the file now, whether it has changed or not."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Look for changes until cancelled; no file can end this."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), _POLL_S)
+            asked = self._asked.is_set()
+            self._asked.clear()
+            try:
+                if asked or await asyncio.to_thread(self._source.has_changed):
+                    await self._reload()
+            except Exception:
+                log.exception("policy_reload_failed")
+                self._count("error")
+
+    async def _reload(self) -> None:
+        try:
+            loaded = await asyncio.to_thread(self._source.load)
+        except ConfigurationError as error:
+            self._reject((Problem(self._source.path or "the environment", str(error)),))
+            return
+        if loaded.settings is None:
+            self._reject(loaded.problems)
+            return
+        for warning in loaded.warnings:
+            log.warning("configuration", place=warning.place, what=warning.message)
+        self._tell_of_others(loaded.settings)
+        policy = loaded.settings.policy
+        version = self._apply(policy)
+        self._count("ok")
+        log.info("policy_applied", version=version, rules=len(policy.rules))
+
+    def _reject(self, problems: tuple[Problem, ...]) -> None:
+        self._count("error")
+        log.error(
+            "policy_rejected", problems=list(map(str, problems)), what="the last good rules stay"
+        )
+
+    def _tell_of_others(self, new: Settings) -> None:
+        changed = [
+            name
+            for name in Settings.model_fields
+            if name != "policy" and getattr(new, name) != getattr(self._settings, name)
+        ]
+        if changed:
+            log.warning("restart_needed", sections=changed, what="only the policy is reloaded")
