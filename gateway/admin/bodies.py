@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -59,6 +60,11 @@ def _address(text: str) -> str:
     return str(ipaddress.ip_address(text)) if text else text
 
 
+def _whole(value: object) -> object:
+    """To JSON Schema 2.0 is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
     if _depth(value) > MAX_DEPTH:  # first: a few hundred levels are more than orjson writes
         raise ValueError(f"must not be nested deeper than {MAX_DEPTH}")
@@ -105,7 +111,9 @@ Role = Annotated[
     ),
 ]
 Roles = Annotated[list[Role], Field(max_length=64)]
-Aal = Annotated[int, Field(strict=True, ge=LOWEST_AAL, le=HIGHEST_AAL)]
+Aal = Annotated[
+    int, Field(strict=True, ge=LOWEST_AAL, le=HIGHEST_AAL), BeforeValidator(_whole)
+]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 
 

@@ -14,6 +14,7 @@ NOBODY = "00" + "a" * 32
 SESSION = {
     "id", "user", "email", "name", "roles", "device", "ip", "country", "city", "user_agent",
     "created_at", "last_seen_at", "expires_at", "idle_expires_at", "metadata",
+    "aal", "authenticated_at",
 }  # fmt: skip
 
 
@@ -137,6 +138,29 @@ async def test_a_grace_is_a_short_duration(admin: Admin, grace: object) -> None:
     reply = await admin.call("POST", f"/v1/sessions/{created['id']}/renew", {"grace": grace})
     assert reply.places == ["grace"]
     assert (await admin.check(created["token"])).reason is None
+
+
+async def test_a_step_up_is_told_with_the_renewal(admin: Admin) -> None:
+    """A renewal with `aal` notes a new sign-in; a change of `aal` notes only the level."""
+    old = await admin.create()
+    path = f"/v1/sessions/{old['id']}"
+    first = (await admin.call("GET", path)).json
+    assert (first["aal"], first["authenticated_at"]) == (1, first["created_at"])
+    changed = (await admin.call("PATCH", path, {"aal": 2})).json
+    assert (changed["aal"], changed["authenticated_at"]) == (2, first["created_at"])
+    new = (await admin.call("POST", f"{path}/renew", {"aal": 3})).json
+    read = (await admin.call("GET", f"/v1/sessions/{new['id']}")).json
+    assert (read["aal"], read["created_at"]) == (3, first["created_at"])
+    assert read["authenticated_at"] > first["created_at"]
+    told = (await admin.call("POST", "/v1/introspect", {"token": new["token"]})).json
+    assert told["aal"] == 3
+    assert told["auth_time"] >= told["iat"]
+
+
+@pytest.mark.parametrize("aal", [0, 4, "2", True, 1.5, None])
+async def test_a_level_is_one_of_three(admin: Admin, aal: object) -> None:
+    """Anything else is refused where it is told, not read as some level."""
+    assert (await admin.call("POST", "/v1/sessions", {"user": "ann", "aal": aal})).status == 422
 
 
 async def test_renewing_in_grace_does_not_lengthen_life(admin: Admin) -> None:

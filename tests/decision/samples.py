@@ -42,6 +42,8 @@ def make_session(
     expires_ms: int = NOW_MS + 60 * MINUTE_MS,
     last_seen_ms: int = NOW_MS,
     idle_ms: int = 15 * MINUTE_MS,
+    aal: int = 1,
+    authenticated_ms: int = NOW_MS - MINUTE_MS,
 ) -> Session:
     """Return a session that lives at NOW_MS unless it is told otherwise."""
     return Session(
@@ -56,6 +58,8 @@ def make_session(
         expires_ms=expires_ms,
         idle_ms=idle_ms,
         last_seen_ms=last_seen_ms,
+        aal=aal,
+        authenticated_ms=authenticated_ms,
     )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
+from typing import Any
+
 import pytest
 
+from gateway.authorizer import Authorizer, Question
 from gateway.decision import PUBLIC, Decision, Reason
 from gateway.identity import standing_of
 from gateway.model import CheckRequest, Session, Standing
+from gateway.policy import Policy
 from gateway.rules import Access, RuleSpec
 from gateway.target import METHODS
 
@@ -274,3 +279,99 @@ def test_places_are_remembered_without_changing_an_answer() -> None:
     assert check(make_request("/nowhere/" + "x" * 600)) is Reason.NO_RULE
     assert len(check.authorizer._rules) == before
     assert check(make_request("/app/x", cookies=(cookie(),))) is None
+
+
+# --- conditions, steps up, and a new policy ------------------------------------------------------
+
+
+def decide(authorizer: Authorizer, target: str, **facts: Any) -> Decision:
+    cookies = facts.pop("cookies", (cookie(),))
+    request = make_request(target, cookies=cookies, method=facts.pop("method", "GET"))
+    return at_once(authorizer.check(request._replace(**facts)))
+
+
+def test_conditions_are_looked_at_in_every_request() -> None:
+    """What is remembered of a place never answers for a request that says something else."""
+    office = (ipaddress.ip_network("10.0.0.0/8"),)
+    authorizer = make_authorizer(
+        [
+            RuleSpec(Access.DENY, path="/a", query=("export",)),
+            RuleSpec(Access.PUBLIC, path="/a", networks=office),
+            RuleSpec(Access.SESSION, path="/a"),
+        ],
+        FakeStore(),
+    )
+    for _ in range(2):
+        assert decide(authorizer, "/a", address="10.0.0.1", cookies=()) == PUBLIC
+        assert decide(authorizer, "/a", cookies=()).reason is Reason.NO_SESSION
+        assert decide(authorizer, "/a?export=1", address="10.0.0.1").reason == "denied_by_rule"
+        assert decide(authorizer, "/a?x=1", address="10.0.0.1", cookies=()) == PUBLIC
+        assert decide(authorizer, "/a", address="", cookies=()).reason is Reason.NO_SESSION
+    assert authorizer._rules == {}
+
+
+def test_a_place_without_conditions_is_looked_up_once() -> None:
+    """Rules elsewhere that look at each request cost nothing here."""
+    rules = [RuleSpec(Access.DENY, path="/b", query=("x",)), RuleSpec(Access.SESSION)]
+    authorizer = make_authorizer(rules, FakeStore(make_session()))
+    for query in ("", "?x=1", "?x=2"):
+        assert decide(authorizer, f"/a{query}").reason is None
+    assert len(authorizer._rules) == 1
+    assert authorizer._places == {}
+    decide(authorizer, "/b")
+    assert len(authorizer._places) == 1
+
+
+def test_a_path_that_hides_a_query_fulfils_no_condition_for_sure() -> None:
+    """`/a%3fx=1` may be read as the path `/a` with a query that no condition has seen."""
+    rules = [RuleSpec(Access.PUBLIC, query=("!secret",)), RuleSpec(Access.SESSION)]
+    authorizer = make_authorizer(rules, FakeStore())
+    assert decide(authorizer, "/a?x=1", cookies=()) == PUBLIC
+    assert decide(authorizer, "/a%3fsecret=1", cookies=()).reason is Reason.NO_SESSION
+
+
+def test_a_preflight_may_pass_as_nobody() -> None:
+    """Only where a rule says so, only a preflight, and without the identity of anybody."""
+    rules = [RuleSpec(Access.PUBLIC, path="/api/**", preflight=True), RuleSpec(Access.SESSION)]
+    authorizer = make_authorizer(rules, FakeStore(make_session()))
+    assert decide(authorizer, "/api/x", method="OPTIONS", preflight=True) == PUBLIC
+    assert decide(authorizer, "/api/x", method="OPTIONS", cookies=()).reason == "no_session"
+    assert decide(authorizer, "/x", method="OPTIONS", preflight=True, cookies=()).reason
+    assert decide(authorizer, "/api/x", method="GET", preflight=True, cookies=()).reason
+
+
+def test_a_step_up_says_what_is_wanted() -> None:
+    """The decision carries what a sign-in must bring, and nobody's identity."""
+    authorizer = make_authorizer([RuleSpec(Access.SESSION, aal=2)], FakeStore(make_session()))
+    assert decide(authorizer, "/") == Decision(Reason.STEP_UP_REQUIRED, None, "aal=2")
+
+
+def test_memory_alone_does_not_refuse_by_a_rules_idle_limit() -> None:
+    """Another replica may have seen the session since: Redis is asked before it is refused."""
+    session = make_session(last_seen_ms=NOW_MS - 10)
+    store = FakeStore(session)
+    store.remembers = True
+    authorizer = make_authorizer([RuleSpec(Access.SESSION, idle_ms=10)], store)
+    assert decide(authorizer, "/").reason is Reason.IDLE
+    assert store.asked == [session.key]
+
+
+def test_a_new_policy_decides_from_the_next_check_on() -> None:
+    """Nothing of the old one is remembered, with conditions or without."""
+    old = [RuleSpec(Access.PUBLIC, path="/a"), RuleSpec(Access.PUBLIC, path="/b", query=("x",))]
+    authorizer = make_authorizer(old, FakeStore())
+    for target in ("/a", "/b?x=1"):
+        assert decide(authorizer, target, cookies=()) == PUBLIC
+    authorizer.use(Policy([RuleSpec(Access.SESSION)]))
+    for target in ("/a", "/b?x=1"):
+        assert decide(authorizer, target, cookies=()).reason is Reason.NO_SESSION
+
+
+async def test_a_check_under_way_keeps_its_policy() -> None:
+    """It is decided by the rules that it began with, never by some of each."""
+    store = FakeStore(make_session(roles=()))
+    authorizer = make_authorizer([RuleSpec(Access.SESSION, roles=("admin",))], store)
+    question = authorizer.consider(make_request("/", cookies=(cookie(),)))
+    assert isinstance(question, Question)
+    authorizer.use(Policy([RuleSpec(Access.SESSION)]))
+    assert (await authorizer._settle(question)).reason is Reason.ROLE_REQUIRED

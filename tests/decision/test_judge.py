@@ -8,7 +8,7 @@ import pytest
 
 from gateway.decision import DENIALS, PUBLIC, Decision, Kind, Reason, kind_of
 from gateway.identity import standing_of
-from gateway.judge import refusal
+from gateway.judge import refusal, step_up
 from gateway.model import Standing
 from gateway.policy import Policy, is_public
 from gateway.rules import Access, Rule, RuleSpec
@@ -137,3 +137,84 @@ def test_the_reasons_are_those_that_were_promised() -> None:
         "step_up_required",
     }  # fmt: skip
     assert {str(reason) for reason in Reason} >= promised
+
+
+# --- what else a rule may ask of a session -----------------------------------------------------
+
+
+def asking(**demands: Any) -> tuple[Rule, ...]:
+    return rules(RuleSpec(Access.SESSION, **demands))
+
+
+@pytest.mark.parametrize(
+    ("roles", "reason"),
+    [(("a", "b"), None), (("b", "c", "a"), None), (("a",), "role_required"), ((), "role_required")],
+)
+def test_all_of_roles_all_are_needed(roles: tuple[str, ...], reason: str | None) -> None:
+    """`roles_all` is a conjunction, where `roles` is a choice; both may be asked."""
+    assert refusal(standing(roles=roles), NOW_MS, asking(roles_all=("a", "b"))) == reason
+    both = asking(roles=("c",), roles_all=("a", "b"))
+    expected = None if roles == ("b", "c", "a") else "role_required"
+    assert refusal(standing(roles=roles), NOW_MS, both) == expected
+
+
+@pytest.mark.parametrize("user", ["ADA", "ada x", "", "ada@example.com", "bob"])
+def test_users_are_compared_exactly(user: str) -> None:
+    """A user id that only resembles a listed one does not count."""
+    named = asking(users=("ada", "eve"))
+    assert refusal(standing(user="ada"), NOW_MS, named) is None
+    assert refusal(standing(user=user), NOW_MS, named) is Reason.USER_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(("age_ms", "passes"), [(0, True), (-1, True), (299_999, True),
+                                                (300_000, False), (10**9, False)])  # fmt: skip
+def test_an_old_sign_in_must_be_renewed(age_ms: int, passes: bool) -> None:
+    """`max_age` counts from the sign-in, to the millisecond, however busy the session is."""
+    session = standing(authenticated_ms=NOW_MS - age_ms)
+    expected = None if passes else Reason.STEP_UP_REQUIRED
+    assert refusal(session, NOW_MS, asking(max_age_ms=300_000)) is expected
+
+
+def test_a_session_that_does_not_say_when_it_signed_in_is_too_old() -> None:
+    """The default denies."""
+    session = standing(authenticated_ms=0)
+    assert refusal(session, NOW_MS, asking(max_age_ms=10**9)) is Reason.STEP_UP_REQUIRED
+
+
+@pytest.mark.parametrize(("has", "wanted", "passes"), [(1, 1, True), (1, 2, False), (2, 2, True),
+                                                       (3, 2, True), (2, 3, False)])  # fmt: skip
+def test_a_level_below_the_wanted_needs_a_step_up(has: int, wanted: int, passes: bool) -> None:
+    """Levels are ordered."""
+    expected = None if passes else Reason.STEP_UP_REQUIRED
+    assert refusal(standing(aal=has), NOW_MS, asking(aal=wanted)) is expected
+
+
+@pytest.mark.parametrize(("rest_ms", "passes"), [(0, True), (299_999, True), (300_000, False)])
+def test_a_rule_may_want_a_session_that_was_used_lately(rest_ms: int, passes: bool) -> None:
+    """A rule's own idle limit ends nothing; it refuses."""
+    session = standing(last_seen_ms=NOW_MS - rest_ms)
+    assert refusal(session, NOW_MS, asking(idle_ms=300_000)) is (None if passes else Reason.IDLE)
+
+
+def test_what_no_sign_in_would_bring_is_said_first() -> None:
+    """Nobody proves more to hear after it that they lack a role."""
+    all_of_it = {"roles_all": ("a",), "users": ("eve",), "idle_ms": 1, "aal": 2}
+    steps = [
+        ({}, "role_required"),
+        ({"roles": ("a",)}, "user_not_allowed"),
+        ({"user": "eve"}, "idle"),
+        ({"last_seen_ms": NOW_MS}, "step_up_required"),
+        ({"aal": 2}, None),
+    ]
+    facts: dict[str, Any] = {"last_seen_ms": NOW_MS - 1}
+    for more, reason in steps:
+        facts |= more
+        assert refusal(standing(**facts), NOW_MS, asking(**all_of_it)) == reason
+
+
+def test_a_step_up_says_the_most_that_any_rule_asks() -> None:
+    """With several readings of a path, one sign-in must satisfy them all."""
+    several = (*asking(aal=2), *asking(max_age_ms=300_000), *asking(aal=3, max_age_ms=60_000))
+    assert step_up(several) == "aal=3, max_age=60"
+    assert step_up(asking(max_age_ms=300_000)) == "max_age=300"
+    assert step_up(ANYBODY) == ""

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
@@ -42,6 +43,7 @@ async def test_what_was_created_is_read_back(world: World) -> None:
         client=Client("2001:db8::1", "CH", "Zürich", "curl/8"),
         metadata={"plan": "pro", "tags": [], "deep": {"a": [1, 2.5, None, True]}},
         remember=True,
+        aal=2,
     )
     device = Device("d1", "curl", "unknown")
     created = await world.store.create(key, login, device, RULES, ACTOR)
@@ -51,6 +53,7 @@ async def test_what_was_created_is_read_back(world: World) -> None:
     assert (session.user, session.roles, session.device) == ("zoë", ("admin", "staff"), device)
     assert (session.client, session.metadata) == (login.client, login.metadata)
     assert session.remember
+    assert (session.aal, session.authenticated_ms) == (2, session.created_ms)
     assert session.expires_ms - session.created_ms == ABSOLUTE_MS
     assert session.idle_expires_ms - session.created_ms == IDLE_MS
     assert 0 <= reading.now_ms - session.created_ms < SLACK_MS
@@ -241,11 +244,57 @@ async def test_renewal_moves_the_session(world: World) -> None:
         key=new,
         created_ms=signed.session.created_ms - 60_000,
         expires_ms=signed.session.expires_ms - 60_000,
+        authenticated_ms=signed.session.authenticated_ms - 60_000,
         last_seen_ms=0,
     )
     assert not await world.allows(signed.key)
     assert await world.listed() == {new}
     assert await world.members() == await world.due() == {new.digest}
+
+
+async def test_a_new_sign_in_is_noted_by_the_renewal(world: World) -> None:
+    """Level and instant are those of the new sign-in, until the next one; the end stays."""
+    signed = await world.sign_in(metadata={"a": []})
+    await world.wind(60_000)
+    _, stepped_up = fresh_key("ann")
+    renewed = await world.store.renew(signed.key, stepped_up, 0, ACTOR, aal=2)
+    assert renewed is not None
+    assert renewed.aal == 2
+    assert renewed.created_ms == signed.session.created_ms - 60_000
+    assert 0 <= renewed.authenticated_ms - signed.session.created_ms < SLACK_MS
+    await world.wind(60_000)
+    _, later = fresh_key("ann")
+    rotated = await world.store.renew(stepped_up, later, 0, ACTOR)
+    assert rotated is not None
+    assert (rotated.aal, rotated.metadata) == (2, {"a": []})
+    assert rotated.authenticated_ms == renewed.authenticated_ms - 60_000
+    _, again = fresh_key("ann")
+    weaker = await world.store.renew(later, again, 0, ACTOR, aal=1)
+    assert weaker is not None
+    assert weaker.aal == 1
+    assert weaker.authenticated_ms >= renewed.authenticated_ms
+
+
+async def test_the_old_key_of_a_step_up_stays_what_it_was(world: World) -> None:
+    """In the grace the old token has neither the new level nor the new instant."""
+    signed = await world.sign_in()
+    await world.wind(60_000)
+    await world.store.renew(signed.key, fresh_key("ann")[1], 30_000, ACTOR, aal=3)
+    old = (await world.store.read(signed.key)).session
+    assert old is not None
+    assert (old.aal, old.authenticated_ms) == (1, signed.session.authenticated_ms - 60_000)
+
+
+async def test_a_record_without_a_level_has_the_lowest(world: World) -> None:
+    """A session of version 0.1.0 was authenticated when it was created, and no better than 1."""
+    signed = await world.sign_in(aal=3)
+    name = world.keys.record(signed.key)
+    fields = orjson.loads(await world.client.get(name))
+    del fields["l"]
+    await world.client.set(name, orjson.dumps(fields), keepttl=True)
+    session = (await world.store.read(signed.key)).session
+    assert session is not None
+    assert (session.aal, session.authenticated_ms) == (1, signed.session.created_ms)
 
 
 async def test_the_old_key_lives_for_the_grace(world: World) -> None:

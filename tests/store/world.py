@@ -137,7 +137,7 @@ class World:
 
     async def _wind_record(self, name: str, ms: int) -> None:
         fields = orjson.loads(await self.client.get(name))
-        moved = fields | {"c": fields["c"] - ms, "x": fields["x"] - ms}
+        moved = fields | {name: fields[name] - ms for name in ("c", "x", "t") if name in fields}
         await self.client.set(name, orjson.dumps(moved), keepttl=True)
 
     async def _wind_ttl(self, name: str, ms: int) -> None:
