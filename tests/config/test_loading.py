@@ -329,8 +329,13 @@ def test_the_digest_of_an_empty_token_is_refused(tmp_path: Path) -> None:
         ("[session.cookie]\ndomain = 'example.com'\n", "session.cookie.domain"),
         ("[check]\nraw_utf8 = true\n", "check.raw_utf8"),
         ("", "policy.rules"),
+        ("[[policy.rules]]\naccess = 'deny'\n[[policy.rules]]\naccess = 'public'\n",
+         "policy.rules[2]"),
+        ("[[policy.rules]]\naccess = 'session'\nidle = '4h'\n", "policy.rules[1].idle"),
+        ("[[policy.rules]]\naccess = 'session'\nmax_age = '30d'\n", "policy.rules[1].max_age"),
+        ("[[policy.rules]]\naccess = 'deny'\nshadow = true\n", "policy.rules[1].shadow"),
     ],
-)
+)  # fmt: skip
 def test_doubtful_settings_are_warned_of(tmp_path: Path, text: str, place: str) -> None:
     """What an operator may want, but should know, is a warning and not a refusal."""
     token = f'[[admin.tokens]]\nname = "a"\nsha256 = "{DIGEST}"\nscopes = []\n'
@@ -343,3 +348,71 @@ def test_an_admin_listener_with_tls_may_be_reached(tmp_path: Path) -> None:
     """With a certificate the admin listener may be reached from other machines."""
     text = GOOD.replace("[admin]", f"[admin]\nlisten = ['0.0.0.0:9182']\n{TLS}")
     assert read(tmp_path, text).problems == ()
+
+
+# --- rules -------------------------------------------------------------------------------------
+
+
+def test_a_rule_with_everything(tmp_path: Path) -> None:
+    """What is written is what is compiled."""
+    text = GOOD.partition("[[policy")[0] + """
+[[policy.rules]]
+host = "**.example.com"
+path = "/a/**"
+methods = ["GET"]
+ignore_case = true
+query = ["a", "!b", "c=d"]
+networks = ["10.0.0.0/8", "2001:db8::/32"]
+access = "session"
+roles = ["r"]
+roles_all = ["s", "t"]
+users = ["u"]
+aal = 2
+max_age = "15m"
+idle = "10m"
+counts_as_activity = false
+shadow = true
+"""
+    settings = read(tmp_path, text).settings
+    assert settings is not None
+    (spec,) = settings.policy.specs()
+    assert (spec.query, spec.roles_all, spec.users) == (("a", "!b", "c=d"), ("s", "t"), ("u",))
+    assert (spec.aal, spec.max_age_ms, spec.idle_ms) == (2, 900_000, 600_000)
+    assert [str(network) for network in spec.networks] == ["10.0.0.0/8", "2001:db8::/32"]
+    assert spec.ignore_case
+    assert spec.shadow
+    assert not spec.counts_as_activity
+
+
+@pytest.mark.parametrize(
+    ("line", "field"),
+    [
+        ('query = ["a b"]', "query"),
+        ('query = ["!a=b"]', "query"),
+        ('networks = ["10.0.0.1/8"]', "networks[1]"),
+        ('networks = ["::ffff:10.0.0.0/104"]', "networks"),
+        ("aal = 4", "aal"),
+        ("max_age = 5", "max_age"),
+        ('max_age = "10ms"', "max_age"),
+        ('idle = "1m"', "idle"),
+        ("preflight = true", "preflight"),
+        ('preflight = true\nmethods = ["GET"]', "methods"),
+        ('country = ["DE"]', "country"),
+        ("shadow = 'x'", "shadow"),
+    ],
+)
+def test_a_wrong_condition_or_demand_is_a_problem(tmp_path: Path, line: str, field: str) -> None:
+    """A rule that asked less than was meant would let too many pass."""
+    found = read(tmp_path, f'{GOOD.partition("[[policy")[0]}[[policy.rules]]\n{line}\n'
+                           'access = "session"\n')  # fmt: skip
+    assert f"policy.rules[1].{field}" in places(found)
+
+
+@pytest.mark.parametrize("line", ['users = ["a"]', 'roles_all = ["a"]', "aal = 2",
+                                  'max_age = "5m"', 'idle = "5m"'])  # fmt: skip
+@pytest.mark.parametrize("access", ["public", "deny"])
+def test_only_a_session_can_be_asked_for_more(tmp_path: Path, line: str, access: str) -> None:
+    """A public rule with a demand is a mistake, and not one to be guessed at."""
+    field = line.partition(" ")[0]
+    text = f'{GOOD.partition("[[policy")[0]}[[policy.rules]]\n{line}\naccess = "{access}"\n'
+    assert places(read(tmp_path, text)) == [f"policy.rules[1].{field}"]

@@ -1,0 +1,116 @@
+"""When a file counts as changed, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from gateway import reloading
+from gateway.config.settings import Policy
+from gateway.errors import ConfigurationError
+from gateway.reloading import Reloading, Source
+
+from .test_loading import GOOD
+
+OTHER = GOOD.replace('"session"', '"deny"')
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "gateway.toml"
+    found.write_text(GOOD)
+    return found
+
+
+def test_a_file_that_still_changes_is_left_alone(path: Path) -> None:
+    """Half of it may be good TOML that asks less than the whole: it must rest for one look."""
+    source = Source(str(path))
+    assert not source.has_changed()
+    path.write_text(OTHER)
+    assert not source.has_changed()
+    path.write_text(OTHER + "#")
+    assert not source.has_changed()
+    assert source.has_changed()
+    assert source.has_changed()  # until it is read
+    source.load()
+    assert not source.has_changed()
+
+
+def test_a_file_that_is_replaced_by_one_of_the_same_size_is_another(path: Path) -> None:
+    """As Kubernetes does it, by a link that points elsewhere."""
+    link = path.with_name("link")
+    link.symlink_to(path)
+    source = Source(str(link))
+    other = path.with_name("other")
+    other.write_text(GOOD)
+    link.unlink()
+    link.symlink_to(other)
+    assert not source.has_changed()
+    assert source.has_changed()
+
+
+def test_a_file_that_is_gone_is_a_change_once(path: Path) -> None:
+    source = Source(str(path))
+    path.unlink()
+    assert not source.has_changed()
+    assert source.has_changed()
+    with pytest.raises(ConfigurationError):
+        source.load()
+    assert not source.has_changed()
+
+
+def test_a_change_between_the_start_and_the_first_look_is_found(path: Path) -> None:
+    """The file is noted before it is read for the first time."""
+    source = Source(str(path))
+    source.load()
+    path.write_text(OTHER)
+    assert not source.has_changed()
+    assert source.has_changed()
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_believed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its old half nor its new one."""
+    original = reloading.load
+
+    def overtaken(name: str | None) -> object:
+        loaded = original(name)
+        path.write_text(OTHER)
+        return loaded
+
+    source = Source(str(path))
+    monkeypatch.setattr(reloading, "load", overtaken)
+    with pytest.raises(ConfigurationError, match="while it was read"):
+        source.load()
+
+
+async def test_nothing_ends_the_watch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a fault of ours: it counts as an error, and the next change is taken."""
+    monkeypatch.setattr(reloading, "_POLL_S", 0.01)
+    counted: list[str] = []
+    applied: list[Policy] = []
+
+    def apply(policy: Policy) -> str:
+        if not counted:
+            raise RuntimeError("a fault")
+        applied.append(policy)
+        return "version"
+
+    source = Source(str(path))
+    settings = source.load().settings
+    assert settings is not None
+    watch = Reloading(source, settings, apply=apply, count=counted.append)
+    task = asyncio.create_task(watch.run())
+    for expected in (["error"], ["error", "ok"]):
+        watch.ask()
+        async with asyncio.timeout(5):
+            while counted != expected:
+                await asyncio.sleep(0.01)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert [policy.rules for policy in applied] == [settings.policy.rules]
