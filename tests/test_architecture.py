@@ -38,7 +38,17 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"judge", "ports"}),
     frozenset({"authorizer", "sessions", "touches"}),
     frozenset(
-        {"adapters", "admin", "embedded", "http_call", "pages", "shadow", "sockets", "store", "telemetry"}
+        {
+            "adapters",
+            "admin",
+            "embedded",
+            "http_call",
+            "pages",
+            "shadow",
+            "sockets",
+            "store",
+            "telemetry",
+        }
     ),
     frozenset({"config"}),
     frozenset(

@@ -34,6 +34,7 @@ from gateway.adapters.wire import Wording
 from gateway.admin import api, openapi
 from gateway.cli import commands
 from gateway.config import Settings, load
+from gateway.config.expectations import Expectations
 from gateway.conformance.cases import CASES, KINDS
 from gateway.decision import DENIALS, Kind, Reason, kind_of
 from gateway.embedded import EmbeddedValkey
@@ -278,6 +279,20 @@ def sample_with(tokens: str) -> str:
     return re.sub(r"^tokens = .*$", tokens, SAMPLE.read_text(), count=1, flags=re.MULTILINE)
 
 
+# --- the policy ------------------------------------------------------------------------------
+
+
+def test_examples_of_rules_decide_as_they_say(tmp_path: Path) -> None:
+    rules, table = [b.text for b in blocks_of(DOCS / "policy.md") if b.language == "toml"]
+    config, expected = tmp_path / "gateway.toml", tmp_path / "expected.toml"
+    token = f'{{ name = "app", sha256 = "{"a" * 64}", scopes = [] }}'
+    config.write_text(f"[admin]\ntokens = [{token}]\n{rules}")
+    expected.write_text(table)
+    arguments = ["policy", "test", "--config", str(config), str(expected)]
+    result = CliRunner().invoke(commands, arguments)
+    assert (result.exit_code, result.output) == (0, "12 expected, 0 not met\n")
+
+
 # --- reasons ---------------------------------------------------------------------------------
 
 
@@ -317,6 +332,9 @@ def test_every_metric_is_documented_with_type_and_labels_and_no_other() -> None:
     metrics.seconds["auth_request"].observe(0.001)
     metrics.store_errors["timeout"] += 1
     metrics.ended["revoked"] += 1
+    metrics.policy_reloads["ok"] += 1
+    metrics.policy_version = "0" * 12
+    metrics.shadow["1", "allow", "forbidden"] += 1
     metrics.near_cache = lambda: NearCacheFigures({"hit": 1}, 1, 1, lease_valid=True)
     exported = {}
     for family in metrics.collect():
@@ -560,6 +578,8 @@ def test_blocks_are_what_their_language_says(path: Path) -> None:
         match block.language:
             case "json":
                 json.loads(block.text)
+            case "toml" if block.text.startswith("[[tests]]"):
+                Expectations.model_validate(tomllib.loads(block.text))
             case "toml":
                 Settings(**tomllib.loads(block.text))
             case "yaml":

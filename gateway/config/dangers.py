@@ -137,8 +137,6 @@ def _policy_warnings(policy: Policy, lifetime: Lifetime) -> list[Problem]:
             found.append(Problem(f"{place}.idle", "has no effect: sessions end before"))
         if spec.max_age_ms >= lifetime.absolute_ms:
             found.append(Problem(f"{place}.max_age", "has no effect: sessions end before"))
-        if spec.shadow:
-            found.append(Problem(f"{place}.shadow", "true: the rule is counted, not applied"))
     return found
 
 

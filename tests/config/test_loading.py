@@ -333,7 +333,6 @@ def test_the_digest_of_an_empty_token_is_refused(tmp_path: Path) -> None:
          "policy.rules[2]"),
         ("[[policy.rules]]\naccess = 'session'\nidle = '4h'\n", "policy.rules[1].idle"),
         ("[[policy.rules]]\naccess = 'session'\nmax_age = '30d'\n", "policy.rules[1].max_age"),
-        ("[[policy.rules]]\naccess = 'deny'\nshadow = true\n", "policy.rules[1].shadow"),
     ],
 )  # fmt: skip
 def test_doubtful_settings_are_warned_of(tmp_path: Path, text: str, place: str) -> None:

@@ -95,7 +95,8 @@ def test_a_signal_needs_no_wait(rules: Rules) -> None:
 def test_a_bad_file_keeps_the_last_good_rules(rules: Rules) -> None:
     """It is counted and told with every problem; the next good file is taken again."""
     rules.ask(OPEN)
-    good, errors, said = rules.versions(), rules.reloads("error"), len(rules.logged("policy_rejected"))
+    good, errors = rules.versions(), rules.reloads("error")
+    said = len(rules.logged("policy_rejected"))
     rules.ask(BAD)
     rules.ask("[[[")
     assert (rules.status(), rules.versions()) == (200, good)
