@@ -101,7 +101,8 @@ class Authorizer:
             return self._remember(self._rules, place, DENIALS[found])
         if found.settled:
             return self._remember(self._rules, place, _outcome(found.decide()))
-        self._remember(self._places, place, found)
+        if sum(map(len, found.readings)) <= _MAX_PLACE:
+            self._remember(self._places, place, found)
         return _outcome(found.decide(asked_of(found, request)))
 
     def _remember(

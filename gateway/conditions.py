@@ -59,13 +59,14 @@ class Query:
     def __init__(self, text: str | None) -> None:
         """`text` is raw; None stands for a query that may be anything."""
         layers = None if text is None else _layers(text)
-        self._readings = None if layers is None else tuple(_readings(layers))
+        self._readings = None if layers is None else [_by_name(each) for each in _readings(layers)]
 
     def holds(self, condition: QueryCondition) -> Holds:
         """Tell whether the condition holds: for sure only if it does in every reading."""
         if self._readings is None:
             return Holds.MAYBE
-        found = {_found(reading, condition) for reading in self._readings}
+        name = _fold(condition.name)
+        found = {_found(reading.get(name, []), condition) for reading in self._readings}
         answer = found.pop() if len(found) == 1 else Holds.MAYBE
         return Holds(Holds.YES - answer) if condition.absent else answer
 
@@ -152,10 +153,18 @@ def _pairs(pieces: Iterable[str]) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (piece.partition("=") for piece in pieces)]
 
 
-def _found(reading: list[tuple[str, str]], condition: QueryCondition) -> Holds:
-    """Look for a parameter in one reading, as strictly and as loosely as upstreams do."""
+def _by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """Put together what some upstream could take for the same name."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for pair in pairs:
+        for alike in _folds(pair[0]):
+            found.setdefault(alike, []).append(pair)
+    return found
+
+
+def _found(alike: list[tuple[str, str]], condition: QueryCondition) -> Holds:
+    """Judge one reading by the parameters whose names are, or resemble, the condition's."""
     name, wanted, _ = condition
-    alike = [(each, value) for each, value in reading if _fold(name) in _folds(each)]
     if not alike:
         return Holds.NO
     if wanted is None:  # an empty value is none to many
@@ -167,9 +176,9 @@ def _found(reading: list[tuple[str, str]], condition: QueryCondition) -> Holds:
     return Holds.MAYBE if near else Holds.NO
 
 
-def _folds(text: str) -> tuple[str, str]:
+def _folds(text: str) -> set[str]:
     """Return what an upstream may make of a name: `a[]`, `a[b]` and `a%00b` can all be `a`."""
-    return _fold(text), _fold(_CUTS.split(text, maxsplit=1)[0])
+    return {_fold(text), _fold(_CUTS.split(text, maxsplit=1)[0])}
 
 
 @lru_cache(maxsize=512)

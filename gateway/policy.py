@@ -123,30 +123,19 @@ class _Table:
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
         self._pattern = re.compile("|".join(f"({rule.pattern})" for rule in self._rules), re.DOTALL)
-        self._after: dict[int, _Table] = {}
 
     def candidates(self, path: str) -> tuple[Rule, ...]:
         """Return the rules that cover the path, up to the first that asks nothing more."""
-        found: list[Rule] = []
-        table = self
-        while (place := table._match(path)) is not None:
-            rule = table._rules[place]
-            found.append(rule)
-            if rule.conditions is None:
-                break
-            table = table._behind(place)
-        return tuple(found)
-
-    def _match(self, path: str) -> int | None:
         match = self._pattern.fullmatch(path)
         if match is None or match.lastindex is None:
-            return None  # without a rule the pattern is empty, and matches an empty path
-        return match.lastindex - 1
-
-    def _behind(self, place: int) -> _Table:
-        if place not in self._after:
-            self._after[place] = _Table(self._rules[place + 1 :])
-        return self._after[place]
+            return ()  # without a rule the pattern is empty, and matches an empty path
+        found: list[Rule] = []
+        for rule in self._rules[match.lastindex - 1 :]:
+            if rule.covers_path(path):
+                found.append(rule)
+                if rule.conditions is None:
+                    break
+        return tuple(found)
 
 
 def is_public(rules: tuple[Rule, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from .conditions import Conditions, IpNetwork, network_problem, parse_query_condition
@@ -79,7 +80,12 @@ class Rule:
 
     def covers_path(self, path: str) -> bool:
         """Tell whether the rule is about this one reading of a path."""
-        return bool(re.fullmatch(self.pattern, path, re.DOTALL))
+        return bool(_matcher(self.pattern).fullmatch(path))
+
+
+@lru_cache(maxsize=16384)
+def _matcher(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.DOTALL)
 
 
 def problems_of(spec: RuleSpec) -> list[tuple[str, str]]:

@@ -265,7 +265,7 @@ class RedisStore:
                 reply = await self._run(
                     "renew", key.partition, actor, key.digest, old, new.digest,
                     records.rest_for_key(old, new, aal=aal), grace_ms,
-                    records.rest_for_key(old, key, in_grace=True), "" if aal is None else "1",
+                    records.rest_for_key(old, key, in_grace=True), "" if aal is None else aal,
                     fence=fence,
                 )  # fmt: skip
             if reply[0] == b"gone":

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .test_commands import GOOD, file, run
+from .test_commands import file, run
+from .test_loading import GOOD
 
 __all__ = ["file"]  # a fixture
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway import reloading
+from gateway.config import load
 from gateway.config.settings import Policy
 from gateway.errors import ConfigurationError
 from gateway.reloading import Reloading, Source
@@ -75,10 +76,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_believed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither its old half nor its new one."""
-    original = reloading.load
-
     def overtaken(name: str | None) -> object:
-        loaded = original(name)
+        loaded = load(name)
         path.write_text(OTHER)
         return loaded
 

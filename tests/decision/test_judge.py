@@ -199,7 +199,7 @@ def test_a_rule_may_want_a_session_that_was_used_lately(rest_ms: int, passes: bo
 def test_what_no_sign_in_would_bring_is_said_first() -> None:
     """Nobody proves more to hear after it that they lack a role."""
     all_of_it = {"roles_all": ("a",), "users": ("eve",), "idle_ms": 1, "aal": 2}
-    steps = [
+    steps: list[tuple[dict[str, Any], str | None]] = [
         ({}, "role_required"),
         ({"roles": ("a",)}, "user_not_allowed"),
         ({"user": "eve"}, "idle"),

@@ -169,13 +169,17 @@ def test_all_workers_switch_and_no_check_fails() -> None:
         with asking_all_the_time(rules, "/public/x") as wrong:
             for text, status in ((OPEN, 200), (SHUT, 403), (OPEN, 200)):
                 rules.ask(text)
-                version = rules.logged("policy_applied")[-1]["version"]
-                all_switched = {f'version="{version}"': WORKERS}
-                until(lambda it=all_switched: rules.versions() == it, "all")  # type: ignore[misc]
+                until(lambda: rules.versions() == all_by_the_last(rules), "all")
                 assert {rules.status() for _ in range(20)} == {status}
             rules.ask(BAD)
-            assert rules.versions() == all_switched
+            assert rules.versions() == all_by_the_last(rules)
         assert wrong == []
+
+
+def all_by_the_last(rules: Rules) -> dict[str, float]:
+    """Return what the metric says when every worker has what was applied last."""
+    version = rules.logged("policy_applied")[-1]["version"]
+    return {f'version="{version}"': WORKERS}
 
 
 def test_a_worker_that_comes_later_has_the_new_rules() -> None:

@@ -59,6 +59,16 @@ async def test_a_change_is_one_event(world: World) -> None:
     assert orjson.loads(updated["data"]) == {"email": "b@example.com", "roles": []}
 
 
+async def test_a_step_up_is_told_with_the_renewal(world: World) -> None:
+    """A renewal by a new sign-in says so, with the level."""
+    signed = await world.sign_in("ann")
+    _, new = fresh_key("ann")
+    await world.store.renew(signed.key, new, 0, ACTOR, aal=2)
+    (renewed,) = [event for event in await world.events() if event["type"] == "session.renewed"]
+    assert set(renewed) == FIELDS | {"previous", "data"}
+    assert orjson.loads(renewed["data"]) == {"aal": 2}
+
+
 async def test_what_changes_nothing_is_no_event(world: World) -> None:
     """Reads, lists, touches, refused and repeated changes write no event."""
     signed = await world.sign_in(rules=limited(1))

@@ -1,6 +1,6 @@
 -- Moves a live session to a new token. Its absolute end stays; the old one ends after the grace.
 -- ARGV: 9 digest, 10 the record that was read, 11 new digest, 12 rest of the new record,
--- 13 grace ms, 14 rest of the old record, 15 '1' if the user has just signed in again.
+-- 13 grace ms, 14 rest of the old record, 15 the level if the user has just signed in again, or ''.
 -- Returns {lost, 'ok' | 'gone' | 'changed' | 'renewed'}; the last for a key that is in its grace:
 -- what it would give away ends with the grace.
 local old, new, grace = ARGV[9], ARGV[11], tonumber(ARGV[13])
@@ -15,7 +15,7 @@ local left = fields.x - now
 if left <= 0 then return {0, 'gone'} end
 local index = indexes .. fields.h
 local head = '{"c":' .. number(fields.c) .. ',"x":'
-local signed_in = ARGV[15] == '1' and '"t":' .. number(now) .. ',' or ''
+local signed_in = ARGV[15] ~= '' and '"t":' .. number(now) .. ',' or ''
 
 redis.call('SET', records .. new, head .. number(fields.x) .. ',' .. signed_in .. ARGV[12],
   'PX', number(left + margin))
@@ -34,6 +34,11 @@ else
   drop(index, old, 'rotated', fields.u, now)
 end
 keep_index(index)
-emit('session.renewed', new, fields.u, now, 'previous', partition .. old)
+if signed_in == '' then
+  emit('session.renewed', new, fields.u, now, 'previous', partition .. old)
+else
+  emit('session.renewed', new, fields.u, now, 'previous', partition .. old,
+    'data', '{"aal":' .. ARGV[15] .. '}')
+end
 fence()
 return {lost, 'ok'}
