@@ -77,13 +77,13 @@ async def decide(
 ) -> Decision:
     """Return what a check comes to for somebody with the supposed session, or for nobody (None)."""
     token = new_token("00")
-    key = key_of_token(token.encode(), 1)
+    key = key_of_token(token, 1)
     session = None if supposed is None or key is None else _session(key, lifetime, supposed)
     authorizer = Authorizer(
         policy, cast("SessionStore", _OneSession(session)), cookie_name=_COOKIE, partitions=1,
         stand=standing_of, on_activity=lambda *_: None,
     )  # fmt: skip
-    cookies = () if supposed is None else (f"{_COOKIE}={token}".encode(),)
+    cookies = () if supposed is None else (f"{_COOKIE}={token}",)
     return await authorizer.check(request._replace(cookies=cookies))
 
 

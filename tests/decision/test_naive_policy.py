@@ -190,7 +190,7 @@ def decided(specs: list[RuleSpec], request: CheckRequest, person: Person | None)
             last_seen_ms=NOW_MS - person.rested_ms, authenticated_ms=NOW_MS - person.age_ms,
         )  # fmt: skip
     authorizer = make_authorizer(specs, FakeStore(*filter(None, [session])))
-    asked = request._replace(cookies=(cookie(),) if person else ())
+    asked = request._replace(cookies=(cookie().decode(),) if person else ())
     other = asked._replace(target=asked.target.partition("?")[0] + "?z=1", address="192.0.2.9")
     at_once(authorizer.check(other))
     first, second = (at_once(authorizer.check(asked)).reason for _ in range(2))
