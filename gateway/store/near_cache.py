@@ -18,7 +18,7 @@ from ..model import SessionKey, Standing
 # Includes the time that the machine was suspended; CLOCK_MONOTONIC does not, on Linux.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # What an entry takes besides its header lines and roles (measured, 64 bits).
-_ENTRY_BYTES = 500
+_ENTRY_BYTES = 530
 _EVICTED_AT_ONCE = 16  # a sixteenth: to find the oldest of a dict takes longer the more went before
 
 

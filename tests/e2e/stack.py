@@ -25,6 +25,9 @@ _RULES = [
     ("/admin/**", 'access = "session"\nroles = ["admin"]'),
     ("/readonly/**", 'access = "session"\nmethods = ["GET", "HEAD"]'),
     ("/readonly/**", 'access = "deny"'),
+    ("/reports/**", 'access = "session"\nquery = ["export"]\nroles = ["admin"]'),
+    ("/api/**", 'access = "public"\npreflight = true'),
+    ("/vault/**", 'access = "session"\naal = 2\nmax_age = "10m"'),
     ("/**", 'access = "session"'),
 ]
 

@@ -122,3 +122,35 @@ def test_application_s_own_refusal_passes_untouched(
 def test_question_itself_is_out_of_reach(client: Client) -> None:
     for target in ("/_gateway", "/check/auth_request", "/check/ext_authz/public/x"):
         assert not client.get(target, PAGE).from_application
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["export=csv", "export", "x=1&export=", "%65xport=csv", "Export=csv", "export[]=csv",
+     "x=1;export=csv", "x=1%26export=csv", "export=csv&export="],
+)  # fmt: skip
+def test_no_spelling_of_a_parameter_asks_for_less(
+    client: Client, member: Session, query: str
+) -> None:
+    assert client.get("/reports/7?year=2026", cookie(member.token)).from_application
+    reply = client.get(f"/reports/7?{query}", cookie(member.token))
+    assert (reply.status, reply.from_application) == (403, False)
+
+
+def test_preflight_arrives_as_nobody(client: Client, member: Session) -> None:
+    asked = (("Origin", "https://other.example"), ("Access-Control-Request-Method", "PUT"))
+    reply = client.send("OPTIONS", "/api/items", (*asked, cookie(member.token)))
+    assert reply.seen.identity("User") == ""
+    assert client.send("OPTIONS", "/api/items", asked[:1]).status == 401
+    assert client.send("OPTIONS", "/other", asked).status == 401
+    assert client.get("/api/items", *asked).status == 401
+
+
+def test_step_up_opens_what_asks_for_it(
+    client: Client, back_end: BackEnd, member: Session
+) -> None:
+    refused = client.get("/vault/x", cookie(member.token))
+    assert (refused.status, refused.from_application) == (403, False)
+    status, renewed = back_end.call("POST", f"/v1/sessions/{member.id}/renew", {"aal": 2})
+    assert status == 200
+    assert client.get("/vault/x", cookie(renewed["token"])).from_application
