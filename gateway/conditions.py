@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
+Reading = dict[str, list[tuple[str, str]]]  # names and values, by what the names resemble
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_QUERY = 4096
@@ -58,17 +59,22 @@ class Query:
 
     def __init__(self, text: str | None) -> None:
         """`text` is raw; None stands for a query that may be anything."""
-        layers = None if text is None else _layers(text)
-        self._readings = None if layers is None else [_by_name(each) for each in _readings(layers)]
+        self._text = text
+        self._known: list[Reading] | None = None  # not looked at yet
 
     def holds(self, condition: QueryCondition) -> Holds:
         """Tell whether the condition holds: for sure only if it does in every reading."""
-        if self._readings is None:
-            return Holds.MAYBE
         name = _fold(condition.name)
-        found = {_found(reading.get(name, []), condition) for reading in self._readings}
+        found = {_found(reading.get(name, []), condition) for reading in self._readings()}
         answer = found.pop() if len(found) == 1 else Holds.MAYBE
         return Holds(Holds.YES - answer) if condition.absent else answer
+
+    def _readings(self) -> list[Reading]:
+        """Return every reading; none at all of a query that may be anything."""
+        if self._known is None:
+            layers = None if self._text is None else _layers(self._text)
+            self._known = [] if layers is None else list(map(_by_name, _readings(layers)))
+        return self._known
 
 
 class Asked(NamedTuple):
@@ -117,12 +123,19 @@ def network_problem(network: IpNetwork) -> str | None:
 
 
 def _comes_from(address: str, networks: Iterable[IpNetwork]) -> Holds:
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
+    ip = _parse_address(address)
+    if ip is None:
         return Holds.MAYBE  # the proxy does not say
-    ip = getattr(ip, "ipv4_mapped", None) or ip
     return Holds.YES if any(ip in network for network in networks) else Holds.NO
+
+
+@lru_cache(maxsize=4096)
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
 
 
 def _layers(query: str) -> tuple[str, ...] | None:
@@ -143,7 +156,7 @@ def _layers(query: str) -> tuple[str, ...] | None:
 def _readings(layers: Iterable[str]) -> Iterator[list[tuple[str, str]]]:
     """Return names and values for every way to take a query apart."""
     for layer in layers:
-        for text in {layer, *_ENDS.split(layer)}:
+        for text in {layer, *_ENDS.split(layer)} if _ENDS.search(layer) else (layer,):
             yield _pairs(text.split("&"))
             if ";" in text:
                 yield _pairs(re.split("[&;]", text))
@@ -153,9 +166,9 @@ def _pairs(pieces: Iterable[str]) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (piece.partition("=") for piece in pieces)]
 
 
-def _by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+def _by_name(pairs: Iterable[tuple[str, str]]) -> Reading:
     """Put together what some upstream could take for the same name."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    found: Reading = {}
     for pair in pairs:
         for alike in _folds(pair[0]):
             found.setdefault(alike, []).append(pair)
@@ -181,7 +194,7 @@ def _folds(text: str) -> set[str]:
     return {_fold(text), _fold(_CUTS.split(text, maxsplit=1)[0])}
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def _fold(text: str) -> str:
     """Return a text without case, marks and signs (PHP takes `a.b` and `a b` for `a_b`)."""
     return _UNTOLD.sub("", unicodedata.normalize("NFKC", text).casefold())

@@ -142,7 +142,7 @@ _TEXTS = st.lists(
 ).map("".join)  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None, database=None)
+@settings(max_examples=700, deadline=None, database=None)
 @given(query=_TEXTS)
 def test_what_is_sure_is_so_for_every_upstream(query: str) -> None:
     """No way to read a query contradicts a condition that is said to hold, or not to hold."""

@@ -198,7 +198,7 @@ def decided(specs: list[RuleSpec], request: CheckRequest, person: Person | None)
     return first
 
 
-@settings(max_examples=250, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(specs=SPECS, request_=requests(PLAIN), person=PEOPLE)
 def test_the_compiled_policy_decides_as_the_naive_one(
     specs: list[RuleSpec], request_: CheckRequest, person: Person | None
@@ -210,7 +210,7 @@ def test_the_compiled_policy_decides_as_the_naive_one(
     assert (reason is None) is (by_reading == {None})
 
 
-@settings(max_examples=250, deadline=None, database=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(specs=SPECS, request_=requests(ODD), person=PEOPLE)
 def test_an_allow_is_one_for_every_upstream(
     specs: list[RuleSpec], request_: CheckRequest, person: Person | None
