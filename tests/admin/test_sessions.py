@@ -141,7 +141,7 @@ async def test_a_grace_is_a_short_duration(admin: Admin, grace: object) -> None:
 
 
 async def test_a_step_up_is_told_with_the_renewal(admin: Admin) -> None:
-    """A renewal with `aal` notes a new sign-in; a change of `aal` notes only the level."""
+    """A renewal with `aal` notes a new sign-in; without it, or by a change, there was none."""
     old = await admin.create()
     path = f"/v1/sessions/{old['id']}"
     first = (await admin.call("GET", path)).json
@@ -152,7 +152,11 @@ async def test_a_step_up_is_told_with_the_renewal(admin: Admin) -> None:
     read = (await admin.call("GET", f"/v1/sessions/{new['id']}")).json
     assert (read["aal"], read["created_at"]) == (3, first["created_at"])
     assert read["authenticated_at"] > first["created_at"]
-    told = (await admin.call("POST", "/v1/introspect", {"token": new["token"]})).json
+    path = f"/v1/sessions/{new['id']}"
+    rotated = (await admin.call("POST", f"{path}/renew", {})).json
+    kept = (await admin.call("GET", f"/v1/sessions/{rotated['id']}")).json
+    assert (kept["aal"], kept["authenticated_at"]) == (3, read["authenticated_at"])
+    told = (await admin.call("POST", "/v1/introspect", {"token": rotated["token"]})).json
     assert told["aal"] == 3
     assert told["auth_time"] >= told["iat"]
 
