@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -122,11 +123,13 @@ def explain_request(
                         _milliseconds(rested, "--rested"))  # fmt: skip
     request = _request(method, url, _address(address), preflight=preflight)
     policy = Policy(settings.policy.specs())
+    asked = decide(policy, request, settings.session.lifetime, None if anonymous else supposed)
+    try:
+        decision = asyncio.run(asked)
+    except InvalidInput as error:
+        raise click.UsageError(str(error)) from None
     for line in explanation(policy, request):
         click.echo(line)
-    decision = asyncio.run(
-        decide(policy, request, settings.session.lifetime, None if anonymous else supposed)
-    )
     click.echo(_outcome(decision))
 
 
@@ -187,7 +190,12 @@ async def _failures(settings: Settings, expected: Sequence[Expectation]) -> list
     found = []
     for number, each in enumerate(expected, 1):
         request = request_of(each.method, each.url, each.ip, preflight=each.preflight)
-        decision = await decide(policy, request, settings.session.lifetime, _supposed(each))
+        try:
+            decision = await decide(policy, request, settings.session.lifetime, _supposed(each))
+        except InvalidInput as error:
+            place = f"tests[{number}].session"
+            placed = [replace(each, place=f"{place}.{each.place}") for each in error.problems]
+            raise InvalidInput(tuple(placed)) from None
         if not each.is_met(decision.reason):
             name = f"tests[{number}] {each.name}".rstrip()
             came = _outcome(decision)

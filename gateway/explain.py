@@ -21,6 +21,7 @@ from .model import LOWEST_AAL, CheckRequest, Client, Device, Session, SessionKey
 from .policy import Place, Policy, asked_of
 from .ports import Reading, SessionStore
 from .rules import Access, Rule, RuleSpec
+from .sessions import check_identity
 
 # What browsers do not escape in an address; all else is sent percent-encoded.
 _SENT_AS_IS = "".join(chr(code) for code in range(0x21, 0x7F))
@@ -75,7 +76,12 @@ def request_of(
 async def decide(
     policy: Policy, request: CheckRequest, lifetime: Lifetime, supposed: Supposed | None
 ) -> Decision:
-    """Return what a check comes to for somebody with the supposed session, or for nobody (None)."""
+    """Return what a check comes to for somebody with the supposed session, or for nobody (None).
+
+    Raises InvalidInput for a user or roles that no session could have.
+    """
+    if supposed is not None:
+        check_identity(supposed.user, "", "", supposed.roles, "")
     token = new_token("00")
     key = key_of_token(token, 1)
     session = None if supposed is None or key is None else _session(key, lifetime, supposed)

@@ -46,8 +46,10 @@ class Source:
         return loaded
 
     def _look(self) -> tuple[int, ...] | None:
+        if self.path is None:
+            return None
         try:
-            found = Path(self.path or "").stat()
+            found = Path(self.path).stat()
         except OSError:
             return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

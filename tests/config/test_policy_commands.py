@@ -116,7 +116,8 @@ def test_explain_says_rule_by_rule_why(config: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--ip", "here"], ["--age", "old"], ["--rested", "1"], ["--aal", "4"], ["--aal", "x"]],
+    [["--ip", "here"], ["--age", "old"], ["--rested", "1"], ["--aal", "4"], ["--aal", "x"],
+     ["--user", "a\nb"], ["--user", ""], ["--role", "a,b"]],
 )
 def test_a_wrong_option_is_refused(
     config: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
@@ -124,7 +125,7 @@ def test_a_wrong_option_is_refused(
     """It says which, with exit code 2."""
     code, _, err = run(capsys, "explain", "--config", str(config), "GET", ADMIN, *arguments)
     assert code == 2
-    assert arguments[0] in err
+    assert arguments[0].strip("-") in err
 
 
 TABLE = """
@@ -195,6 +196,8 @@ def test_every_difference_is_printed(
         ('[[tests]]\nurl = "https://a/"\nexpect = "maybe"', "tests[1].expect: "),
         ('[[tests]]\nurl = "https://a/"\nexpect = "deny"\nrole = "x"', "tests[1].role: no such"),
         ('[[tests]]\nurl = "https://a/"\nexpect = "deny"\nip = "x"', "tests[1].ip: is no address"),
+        ('[[tests]]\nurl = "https://a/"\nexpect = "deny"\nsession = { roles = ["a,b"] }',
+         "tests[1].session.roles.0: "),
         ("[[tests", "is not valid TOML"),
     ],
 )

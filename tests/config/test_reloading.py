@@ -53,6 +53,17 @@ def test_a_file_that_is_replaced_by_one_of_the_same_size_is_another(path: Path) 
     assert source.has_changed()
 
 
+def test_without_a_file_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings may all come from the environment, which does not change."""
+    monkeypatch.chdir(tmp_path)
+    source = Source(None)
+    (tmp_path / "new").touch()
+    assert not source.has_changed()
+    assert not source.has_changed()
+
+
 def test_a_file_that_is_gone_is_a_change_once(path: Path) -> None:
     source = Source(str(path))
     path.unlink()

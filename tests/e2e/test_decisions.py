@@ -151,6 +151,7 @@ def test_step_up_opens_what_asks_for_it(
 ) -> None:
     refused = client.get("/vault/x", cookie(member.token))
     assert (refused.status, refused.from_application) == (403, False)
+    assert refused.header("X-Auth-Step-Up") == "aal=2, max_age=600"
     status, renewed = back_end.call("POST", f"/v1/sessions/{member.id}/renew", {"aal": 2})
     assert status == 200
     assert client.get("/vault/x", cookie(renewed["token"])).from_application
