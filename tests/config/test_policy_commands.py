@@ -115,6 +115,21 @@ def test_explain_says_rule_by_rule_why(config: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
+    ("url", "needs"),
+    [
+        (ADMIN, "a session, one of the roles admin, a sign-in within 10m"),
+        ("https://a/docs", "a session, one of the users alice bob, activity within 10m"),
+    ],
+)
+def test_explain_says_what_a_session_needs(
+    config: Path, capsys: pytest.CaptureFixture[str], url: str, needs: str
+) -> None:
+    """All demands of the deciding rule, also those that this session meets."""
+    _, out, _ = run(capsys, "explain", "--config", str(config), "GET", url, "--ip", "10.0.0.1")
+    assert f"    needs {needs}" in out.splitlines()
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["--ip", "here"], ["--age", "old"], ["--rested", "1"], ["--aal", "4"], ["--aal", "x"],
      ["--user", "a\nb"], ["--user", ""], ["--role", "a,b"]],

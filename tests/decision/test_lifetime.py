@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.lifetime import PRESETS, Lifetime, beyond, parse_duration_ms
+from gateway.lifetime import PRESETS, Lifetime, beyond, duration_text, parse_duration_ms
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 
@@ -91,3 +91,14 @@ def test_a_lifetime_beyond_its_preset_is_told(
 def test_activity_is_noted_at_most_a_minute_late(idle_ms: int, interval_ms: int) -> None:
     """A twentieth of the idle time, at most a minute, never nothing."""
     assert Lifetime(idle_ms, DAY).touch_interval_ms == interval_ms
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0, "0d"), (1, "1ms"), (SECOND, "1s"), (90 * MINUTE, "90m"), (24 * HOUR, "1d"),
+     (36 * HOUR, "36h"), (1500, "1500ms")],
+)  # fmt: skip
+def test_a_duration_is_written_as_it_is_read(ms: int, text: str) -> None:
+    """One number, in the largest unit that fits."""
+    assert duration_text(ms) == text
+    assert parse_duration_ms(text) == ms
