@@ -29,7 +29,12 @@ STOP_S = 5.0
 ROOT = Path(__file__).resolve().parent.parent
 NGINX_CONF = ROOT / "deploy" / "nginx" / "nginx.conf"
 ENVOY_YAML = ROOT / "deploy" / "envoy" / "envoy.yaml"
+CADDYFILE = ROOT / "deploy" / "caddy" / "Caddyfile"
+HAPROXY_CFG = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
+GATEWAY_LUA = ROOT / "deploy" / "haproxy" / "gateway.lua"
 DEBIAN_NGINX = Path("/usr/sbin/nginx")
+DEBIAN_CADDY = Path("/usr/bin/caddy")
+DEBIAN_HAPROXY = Path("/usr/sbin/haproxy")
 
 _PORTS = range(20_000, 32_000)  # below what the kernel gives to outgoing connections
 _RUNS = itertools.count(1)
@@ -193,13 +198,13 @@ def wheel_nginx() -> Path:
     return _executable(nginx_binary())
 
 
-def debian_nginx() -> Path | None:
-    """Return the system's nginx; None when there is none, which is an error in CI."""
-    if DEBIAN_NGINX.exists():
-        return DEBIAN_NGINX
+def installed(binary: Path) -> bool:
+    """Return whether Debian's package is installed; where it is not, that is an error in CI."""
+    if binary.exists():
+        return True
     if os.environ.get("GATEWAY_CI") == "1":
-        raise StartError(f"{DEBIAN_NGINX} is required in CI: install nginx-light")
-    return None
+        raise StartError(f"{binary} is required in CI: .ci/run installs its package")
+    return False
 
 
 def nginx_conf(*, listen: int, gateway: int, application: int) -> str:
@@ -249,6 +254,46 @@ def start_envoy(conf_text: str) -> Program:
     return Program("envoy", [*command, *flags], folder, lambda: accepts(port))
 
 
+# --- Caddy -----------------------------------------------------------------------------------
+
+
+def caddyfile(*, listen: int, gateway: int, application: int) -> str:
+    """Return the shipped configuration with these ports."""
+    return _with_ports(CADDYFILE.read_text(), {8000: listen, 9180: gateway, 8080: application})
+
+
+def start_caddy(conf_text: str) -> Program:
+    """Start Caddy and wait for its listener."""
+    folder = _new_folder("caddy")
+    (folder / "Caddyfile").write_text(conf_text)
+    port = _first_port(r"^http://:(\d+) ", conf_text)
+    command = [str(DEBIAN_CADDY), "run", "--config", f"{folder}/Caddyfile"]
+    env = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    return Program("caddy", command, folder, lambda: accepts(port), env)
+
+
+# --- HAProxy ---------------------------------------------------------------------------------
+
+
+def haproxy_cfg(*, listen: int, gateway: int, application: int) -> str:
+    """Return the shipped configuration with these ports."""
+    return _with_ports(HAPROXY_CFG.read_text(), {8000: listen, 9180: gateway, 8080: application})
+
+
+def start_haproxy(conf_text: str) -> Program:
+    """Start HAProxy with the shipped script, and wait for its first listener."""
+    folder = _new_folder("haproxy")
+    port = _first_port(r"bind 127\.0\.0\.1:(\d+)", conf_text)
+    socket_name = f"session-gateway-{port}"  # the whole machine shares these names
+    lua = GATEWAY_LUA.read_text().replace("abns@session-gateway", f"abns@{socket_name}")
+    (folder / "gateway.lua").write_text(lua)
+    text = conf_text.replace("abns@session-gateway", f"abns@{socket_name}")
+    text = text.replace("/etc/haproxy/gateway.lua", f"{folder}/gateway.lua")
+    (folder / "haproxy.cfg").write_text(text)
+    command = [str(DEBIAN_HAPROXY), "-db", "-f", f"{folder}/haproxy.cfg"]
+    return Program("haproxy", command, folder, lambda: accepts(port))
+
+
 # --- the gateway and other Python programs ---------------------------------------------------
 
 
@@ -288,14 +333,14 @@ def _with_ports(text: str, ports: dict[int, int]) -> str:
             raise StartError(f"the shipped configuration has no port {shipped}")
     numbers = "|".join(str(shipped) for shipped in ports)
     return re.sub(
-        rf"(127\.0\.0\.1:|port_value: )({numbers})\b",
+        rf"(127\.0\.0\.1:|port_value: |http://:)({numbers})\b",
         lambda found: found[1] + str(ports[int(found[2])]),
         text,
     )
 
 
 def _first_port(pattern: str, text: str) -> int:
-    found = re.search(pattern, text)
+    found = re.search(pattern, text, re.MULTILINE)
     if found is None:
         raise StartError("the configuration names no listener on 127.0.0.1")
     return int(found[1])

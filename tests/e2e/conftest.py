@@ -12,7 +12,7 @@ from gateway.embedded import EmbeddedValkey
 from tests import servers
 
 from .client import Client
-from .stack import IN_DOUBT, PROXIES, BackEnd, Session, Stack, running_stack, start_proxy
+from .stack import IN_DOUBT, INSTALLED, PROXIES, BackEnd, Session, Stack, running_stack, start_proxy
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +35,9 @@ def back_end(stack: Stack) -> BackEnd:
 def proxy(request: pytest.FixtureRequest) -> str:
     """The name of a proxy; skips where this machine has none."""
     name = str(request.param)
-    if name == "nginx-debian" and servers.debian_nginx() is None:
-        pytest.skip(f"there is no {servers.DEBIAN_NGINX}; apt-get install nginx-light")
+    binary = INSTALLED.get(name)
+    if binary is not None and not servers.installed(binary):
+        pytest.skip(f"there is no {binary}; apt-get install the package that has it")
     return name
 
 

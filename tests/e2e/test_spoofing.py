@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from .client import HOST, Client, Seen, cookie
@@ -17,14 +19,15 @@ SPELLINGS = {
     "underscores": lambda name: [name.replace("-", "_")],
     "dots": lambda name: [name.replace("-", ".")],
     "mixed": lambda name: [name.replace("-", "_", 1), name.replace("-", ".", 1)],
+    "others": lambda name: [name.replace("-", mark) for mark in "!#$%&'*+^`|~"],
     "doubled": lambda name: [name, name],
     "doubled-cases": lambda name: [name.lower(), name.upper(), name],
 }
 
 
 def folded(name: str) -> str:
-    """Return the name as WSGI, CGI and PHP make a variable of it."""
-    return name.upper().replace("-", "_").replace(".", "_")
+    """Return the name as CGI makes a variable of it; WSGI and PHP fold fewer characters."""
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 def identities(seen: Seen) -> dict[str, list[str]]:
