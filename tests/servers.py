@@ -32,6 +32,8 @@ ENVOY_YAML = ROOT / "deploy" / "envoy" / "envoy.yaml"
 CADDYFILE = ROOT / "deploy" / "caddy" / "Caddyfile"
 HAPROXY_CFG = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
 GATEWAY_LUA = ROOT / "deploy" / "haproxy" / "gateway.lua"
+TRAEFIK_YML = ROOT / "deploy" / "traefik" / "traefik.yml"
+TRAEFIK_DYNAMIC_YML = ROOT / "deploy" / "traefik" / "dynamic.yml"
 DEBIAN_NGINX = Path("/usr/sbin/nginx")
 DEBIAN_CADDY = Path("/usr/bin/caddy")
 DEBIAN_HAPROXY = Path("/usr/sbin/haproxy")
@@ -280,18 +282,32 @@ def haproxy_cfg(*, listen: int, gateway: int, application: int) -> str:
     return _with_ports(HAPROXY_CFG.read_text(), {8000: listen, 9180: gateway, 8080: application})
 
 
-def start_haproxy(conf_text: str) -> Program:
-    """Start HAProxy with the shipped script, and wait for its first listener."""
+def start_haproxy(conf_text: str, script: str = "") -> Program:
+    """Start HAProxy with the shipped script or another, and wait for its first listener."""
     folder = _new_folder("haproxy")
     port = _first_port(r"bind 127\.0\.0\.1:(\d+)", conf_text)
     socket_name = f"session-gateway-{port}"  # the whole machine shares these names
-    lua = GATEWAY_LUA.read_text().replace("abns@session-gateway", f"abns@{socket_name}")
+    lua = (script or GATEWAY_LUA.read_text()).replace("abns@session-gateway", f"abns@{socket_name}")
     (folder / "gateway.lua").write_text(lua)
     text = conf_text.replace("abns@session-gateway", f"abns@{socket_name}")
     text = text.replace("/etc/haproxy/gateway.lua", f"{folder}/gateway.lua")
     (folder / "haproxy.cfg").write_text(text)
     command = [str(DEBIAN_HAPROXY), "-db", "-f", f"{folder}/haproxy.cfg"]
     return Program("haproxy", command, folder, lambda: accepts(port))
+
+
+# --- Traefik ---------------------------------------------------------------------------------
+
+
+def start_traefik(*, listen: int, gateway: int, application: int) -> Program:
+    """Start the stand-in for Traefik with the shipped files and these ports."""
+    folder = _new_folder("traefik")
+    static, dynamic = folder / "traefik.yml", folder / "dynamic.yml"
+    static.write_text(_with_ports(TRAEFIK_YML.read_text(), {8000: listen}))
+    ports = {9180: gateway, 8080: application}
+    dynamic.write_text(_with_ports(TRAEFIK_DYNAMIC_YML.read_text(), ports))
+    command = [sys.executable, "-m", "tests.e2e.traefik", str(static), str(dynamic)]
+    return Program("traefik", command, folder, lambda: accepts(listen), {"PYTHONPATH": str(ROOT)})
 
 
 # --- the gateway and other Python programs ---------------------------------------------------

@@ -27,6 +27,8 @@ ORIGIN = istr("Origin")
 REQUEST_METHOD = istr("Access-Control-Request-Method")
 X_FORWARDED_PROTO = istr("X-Forwarded-Proto")
 _LONGEST_ADDRESS = 64
+# Traefik says ws of a WebSocket's handshake; one comes back from signing in to a page.
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _EMPTY = b"Content-Length: 0\r\n\r\n"
 
 _STATUS_LINES = {each: f"HTTP/1.1 {each} {each.phrase}\r\n".encode() for each in HTTPStatus}
@@ -157,7 +159,7 @@ def forwarded_address(text: str | None, trusted: Trusted) -> str | None:
 def scheme_of(subrequest: Subrequest) -> str | None:
     """Return the scheme of return addresses: https unless the proxy says otherwise."""
     values = subrequest.headers.getall(X_FORWARDED_PROTO, ("https",))
-    return values[0] if len(values) == 1 and values[0] in ("http", "https") else None
+    return _SCHEMES.get(values[0]) if len(values) == 1 else None
 
 
 def is_preflight(subrequest: Subrequest) -> bool:

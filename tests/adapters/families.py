@@ -100,7 +100,7 @@ _TARGETS = (b"app", b"http://app.example.com/app/x", b"*", b"/a b", b"/app/\xff"
 _HOSTS = (b"a,b", b"a/b", b"u@a", b"a b", b"-", b"a..b", b"a:x", b"\xff.example.com")
 _SOLE = (b"x", b"192.0.2.7, 192.0.2.8", b"192.0.2.07", b"192.0.2.7:80", b"fe80::1%x", b"\xff", b"-")
 _LISTS = (b"x", b"192.0.2.7, x", b"192.0.2.7,", b"192.0.2.7:80", b"fe80::1%x", b"\xff", b"unknown")
-_SCHEMES = (b"ftp", b"HTTPS", b"https, http", b"javascript", b"-")
+_SCHEMES = (b"ftp", b"HTTPS", b"https, http", b"javascript", b"-", b"WS", b"wss:")
 
 AUTH_REQUEST = Family(
     "auth_request",

@@ -233,6 +233,14 @@ async def test_the_scheme_of_the_way_back_is_the_proxys(gate: Gate, family: Fami
         assert back_of(login).startswith("https://app.example.com/")
 
 
+async def test_a_handshake_of_a_websocket_has_a_scheme_too(gate: Gate) -> None:
+    """Traefik with trustForwardHeader says ws or wss; the way back is to a page."""
+    for said, meant in (("ws", "http"), ("wss", "https")):
+        reply = await gate.ask(FORWARD_AUTH, Asked(scheme=said, more=PAGE))
+        assert back_of(reply.one("Location")).startswith(f"{meant}://app.example.com/")
+        assert (await gate.ask(FORWARD_AUTH, Asked(scheme=said, cookies=(cookie(),)))).status == 200
+
+
 NAVIGATIONS = {
     "navigate": ((("Sec-Fetch-Mode", b"navigate"),), True),
     "cors": ((("Sec-Fetch-Mode", b"cors"), ("Accept", b"text/html")), False),

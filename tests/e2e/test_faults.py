@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from gateway.embedded import EmbeddedValkey
 from tests import servers
 
 from .client import PAGE, Client, Reply, cookie
-from .stack import BackEnd, Session, running_stack, start_proxy
+from .stack import BackEnd, Session, Stack, running_stack, start_proxy
 
 DENIED_WITHIN_S = 1.0
 BACK_WITHIN_S = 10.0
+SILENCE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,33 @@ def orphan(proxy: str) -> Iterator[Client]:
             yield Client(port)
 
 
+def assert_unavailable(proxy: str, reply: Reply) -> None:
+    """The proxy itself says so; Traefik knows no other words than 500."""
+    traefik = proxy == "like-traefik"
+    assert reply.status == (500 if traefik else 503)
+    assert reply.header("Retry-After") == (None if traefik else "1")
+    assert reply.header("Location") is None
+    assert reply.header("Set-Cookie") is None
+    assert not reply.from_application
+
+
 @pytest.mark.parametrize("target", ["/x", "/public/x", "/admin", "/app500"])
-def test_without_the_gateway_nothing_is_let_in(orphan: Client, target: str) -> None:
+def test_without_the_gateway_nothing_is_let_in(orphan: Client, proxy: str, target: str) -> None:
     for headers in ((), (cookie("00" + "A" * 43), PAGE)):
-        reply = orphan.get(target, *headers)
-        assert reply.status == 503
-        assert reply.header("Retry-After") == "1"
-        assert reply.header("Location") is None
-        assert reply.header("Set-Cookie") is None
+        assert_unavailable(proxy, orphan.get(target, *headers))
+
+
+def test_silent_gateway_lets_nobody_in(proxy: str, stack: Stack) -> None:
+    """It takes the connection and never answers: the proxy's own patience ends in a refusal."""
+    if proxy == "like-traefik":
+        pytest.skip("Traefik waits for 30 s, and no option changes that")
+    gateway = servers.free_port()
+    with socket.create_server(("127.0.0.1", gateway)):
+        program, port = start_proxy(proxy, gateway, stack.application_port)
+        with program:
+            started = time.monotonic()
+            assert_unavailable(proxy, Client(port).get("/public/x"))
+            assert time.monotonic() - started < SILENCE_S
 
 
 def test_dead_store_denies_within_a_second_and_heals(breakable: Breakable) -> None:
