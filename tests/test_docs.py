@@ -611,6 +611,22 @@ def test_relative_links_resolve(path: Path) -> None:
             assert anchor in anchors_of(linked), f"{path.name}: {target} has no such heading"
 
 
+def test_every_proxy_has_its_page_with_all_parts() -> None:
+    pages = sorted((DOCS / "proxies").glob("*.md"))
+    index = (DOCS / "proxies.md").read_text()
+    for path in pages:
+        assert f"](proxies/{path.name})" in index
+        headings = [line for line in lines_of(path) if line.startswith("## ")]
+        assert headings == [
+            "## Configuration",
+            "## What is sent",
+            "## When the gateway is down",
+            "## Traps",
+        ], path.name
+    for folder in (ROOT / "deploy").iterdir():
+        assert f"](../deploy/{folder.name}/README.md)" in index
+
+
 def test_readme_leads_to_every_document() -> None:
     linked = set(re.findall(r"\]\(([^)\s]+)\)", README.read_text()))
     assert {f"docs/{path.name}" for path in DOCS.glob("*.md")} <= linked

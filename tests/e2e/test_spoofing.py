@@ -95,6 +95,7 @@ def test_identity_is_not_dropped_as_hop_by_hop(client: Client, member: Session, 
     reply = client.get("/x", cookie(member.token), ("Connection", f"close, {name}"))
     if reply.from_application:
         assert reply.seen.identity("User") == member.user
+        assert name not in ", ".join(reply.seen.values("Connection"))  # nor by a proxy behind it
     else:
         assert reply.status in (400, 401)
 
