@@ -100,12 +100,16 @@ class Adapter:
 
 
 class Trusted:
-    """The peers whose word about a request counts."""
+    """The peers whose word about a request counts, and how many hops of a list are our own.
+
+    `hops` of 0: those that are in the networks, however many.
+    """
 
     _MAX_REMEMBERED = 4096
 
-    def __init__(self, networks: tuple[IpNetwork, ...]) -> None:
+    def __init__(self, networks: tuple[IpNetwork, ...], hops: int = 0) -> None:
         self._networks = networks
+        self.hops = hops
         self._known: dict[str, bool] = {}
 
     def __contains__(self, address: str) -> bool:
@@ -147,9 +151,14 @@ def forwarded_address(text: str | None, trusted: Trusted) -> str | None:
     """Return the client's address from a forwarding list: the last hop that is not our proxy.
 
     Read from the end, and no further than needed: what stands before it is the client's own text.
+    A list that is shorter than our own hops came another way: it names nobody.
     """
+    parts = (text or "").split(",")
+    if trusted.hops:
+        before = parts[: -trusted.hops]
+        return sole_address(before[-1].strip(" \t")) if before else None
     hop: str | None = None
-    for part in reversed((text or "").split(",")):
+    for part in reversed(parts):
         hop = sole_address(part.strip(" \t"))
         if hop is None or hop not in trusted:
             return hop

@@ -141,6 +141,7 @@ class Check(Section):
         ipaddress.ip_network("127.0.0.0/8"),
         ipaddress.ip_network("::1/128"),
     )
+    trusted_hops: Annotated[int, Field(ge=0, le=16)] = 0
     grpc_listen: tuple[ListenAddress, ...] = ()
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     raw_utf8: bool = False

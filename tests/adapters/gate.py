@@ -135,6 +135,7 @@ async def serving(
     *sessions: Session,
     folder: Path | None = None,
     trusted: tuple[str, ...] = LOOPBACK,
+    hops: int = 0,
     login_url: str = LOGIN,
     raw_utf8: bool = False,
     rules: list[RuleSpec] = RULES,
@@ -147,7 +148,7 @@ async def serving(
     listener = CheckListener(
         make_authorizer(rules, store, activity, raw_utf8=raw_utf8),
         Wording(login_url),
-        Trusted(tuple(ipaddress.ip_network(each) for each in trusted)),
+        Trusted(tuple(ipaddress.ip_network(each) for each in trusted), hops),
         observe=lambda adapter, asked, decision, s: observed.append((adapter, asked, decision)),
         on_fault=faults.append,
     )

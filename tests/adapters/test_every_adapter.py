@@ -496,6 +496,29 @@ async def test_the_last_hop_that_is_not_ours_is_the_client(
     assert gate.last[1].address == address
 
 
+@pytest.mark.parametrize("listing", [FORWARD_AUTH, EXT_AUTHZ], ids=lambda each: each.name)
+async def test_hops_are_counted_from_the_end(listing: Family) -> None:
+    """With a number of hops no address decides what is ours; a shorter list is refused."""
+    cases = {
+        (1, "198.51.100.1, 192.0.2.7, 203.0.113.5"): "192.0.2.7",
+        (1, "192.0.2.7,127.0.0.1"): "192.0.2.7",
+        (1, "192.0.2.7, 127.0.0.9, 127.0.0.1"): "127.0.0.9",
+        (2, "rubbish, 192.0.2.7, 203.0.113.5 , unknown"): "192.0.2.7",
+        (1, "192.0.2.7"): None,
+        (2, "192.0.2.7, 203.0.113.5"): None,
+        (1, "rubbish, 203.0.113.5"): None,
+        (1, ", 203.0.113.5"): None,
+    }
+    for (hops, listed), address in cases.items():
+        async with serving(make_session(), hops=hops) as gate:
+            reply = await gate.ask(listing, Asked(address=listed, cookies=(cookie(),)))
+            if address is None:
+                check_denied(reply, 403, "bad_forwarded_request")
+            else:
+                assert gate.last[1] is not None
+                assert (reply.status, gate.last[1].address) == (200, address)
+
+
 async def test_only_our_own_prefix_is_cut_off(gate: Gate) -> None:
     """A client's path that holds the prefix again is judged with it: it is the client's."""
     target = b"/check/ext_authz/public/check/ext_authz/x"

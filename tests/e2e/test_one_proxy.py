@@ -164,6 +164,29 @@ def test_traefik_s_files_say_what_the_stand_in_was_told(config: traefik.Config) 
     assert not {name for name in config.asked_with if name.startswith("X-Forwarded-")}
 
 
+def test_traefik_behind_a_balancer_hands_its_list_on(config: traefik.Config) -> None:
+    """With what docs/proxies/traefik.md names; from anybody else the list is not believed."""
+    trusting = replace(config, trusts=True, trusted_ips=("192.0.2.1",))
+    lines = [
+        "GET /ws HTTP/1.1",
+        "Host: app.example.com",
+        "X-Forwarded-For: 203.0.113.9, 198.51.100.7",
+        "X-Forwarded-Uri: /public/x",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+    ]
+    head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+    asked = {}
+    for peer in ("192.0.2.1", "192.0.2.66"):
+        entered = traefik.enter(traefik.parse(head, peer), trusting)
+        asked[peer] = traefik.question(entered, trusting)
+    believed, stranger = asked.values()
+    assert believed["X-Forwarded-For"] == [b"203.0.113.9, 198.51.100.7, 192.0.2.1"]
+    assert believed["X-Forwarded-Proto"] == [b"ws"]
+    assert stranger["X-Forwarded-For"] == [b"192.0.2.66"]
+    assert stranger["X-Forwarded-Uri"] == [b"/ws"]
+
+
 def test_unknown_key_in_traefik_s_files_is_an_error(tmp_path: Path) -> None:
     static = yaml.safe_load(servers.TRAEFIK_YML.read_text())
     static["entryPoints"]["web"]["http"]["aliasHeaderStrategy"] = "delete"
