@@ -2,7 +2,7 @@
 --
 -- Exactly 200 with all six identity headers is an allow: it sets txn.gateway to "allow", and their
 -- values. A refusal with the gateway's reason goes to the client as it is. Anything else (no answer,
--- an answer of somebody else, an error in here) leaves txn.gateway as it was, and haproxy.cfg refuses.
+-- an answer of somebody else, an error in here) leaves txn.gateway unset, and haproxy.cfg refuses.
 
 local WHERE = "abns@session-gateway" -- `listen gateway` in haproxy.cfg
 local URL = "http://gateway/check/forward_auth"

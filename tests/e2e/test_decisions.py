@@ -28,13 +28,14 @@ def way_back(reply: Reply) -> str:
 
 
 def test_session_is_let_in_with_its_identity(client: Client, back_end: BackEnd) -> None:
-    session = back_end.sign_in(roles=("member", "editor"), name="Ada L")
+    session = back_end.sign_in(roles=("member", "editor"), name="Ada L", device_id="laptop-1")
     seen = client.get("/reports/7?full=1", cookie(session.token)).seen
     assert seen.raw_path == "/reports/7?full=1"
     assert seen.identity("User") == session.user
     assert seen.identity("Email") == f"{session.user}@example.com"
     assert seen.identity("Roles") == "member,editor"
     assert seen.identity("Session") == session.id
+    assert seen.identity("Device") == "laptop-1"
     assert seen.identity("Name") in ("Ada L", "Ada%20L")
 
 

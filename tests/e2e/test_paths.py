@@ -43,6 +43,15 @@ def test_no_spelling_leads_a_stranger_past_the_public_pages(client: Client, case
         assert 400 <= reply.status < 500
 
 
+def test_whole_address_reaches_the_application_as_a_path(client: Client, member: Session) -> None:
+    """With the host that was asked about, and no other."""
+    seen = client.get(f"http://{HOST}/x?a=1", cookie(member.token)).seen
+    assert seen.raw_path == "/x?a=1"
+    assert seen.values("Host") == [HOST]
+    other = client.get("http://other.example.com/x", cookie(member.token))
+    assert not other.from_application
+
+
 def test_plain_spelling_is_open_to_an_admin(client: Client, admin: Session) -> None:
     for target in ("/admin", "/admin/users", "/admin/users?q=a%2Fb"):
         assert client.get(target, cookie(admin.token)).seen.raw_path == target

@@ -149,7 +149,9 @@ def test_client_cannot_borrow_another_method(client: Client, member: Session) ->
 def test_rerouting_headers_never_reach_the_application(client: Client, member: Session) -> None:
     """Frameworks that route by them would serve another path than the one checked."""
     names = ("X-Original-URL", "X-Rewrite-URL", "X-Original-URI", "X-Forwarded-Prefix",
-             "X-HTTP-Method-Override")  # fmt: skip
+             "X-HTTP-Method-Override", "X-Method-Override", "X-HTTP-Method", "X-Original-Method",
+             "X-Original-Host", "X-Rewrite-URI", "X-Forwarded-Uri", "X-Forwarded-Method",
+             "X-Forwarded-Path", "Forwarded")  # fmt: skip
     headers = [(name, "/admin/users") for name in names]
     seen = client.get("/x", cookie(member.token), *headers).seen
     assert "/admin/users" not in str(seen.headers)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import socket
 
 import aiohttp
 import pytest
 
-from .client import HOST, PAGE, Client, cookie
+from .client import HOST, PAGE, Client, Seen, cookie
 from .stack import BackEnd, Session
 
 MEGABYTE = 1024 * 1024
@@ -155,6 +157,47 @@ async def test_websocket_opens_for_a_session(client: Client, member: Session) ->
         assert users == [member.user]
         await socket.send_str("hello")
         assert await socket.receive_str(timeout=5) == "hello"
+
+
+def first_message(client: Client, *headers: tuple[str, str]) -> tuple[int, Seen | None]:
+    """Shake hands with these headers; return the status, and what reached the application."""
+    lines = [f"{name}: {value}" for name, value in headers]
+    head = "\r\n".join(["GET /ws HTTP/1.1", f"Host: {HOST}", *lines]) + "\r\n\r\n"
+    with (
+        socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection,
+        connection.makefile("rb") as stream,
+    ):
+        connection.sendall(head.encode())
+        status = int(stream.readline().split()[1])
+        while stream.readline() not in (b"\r\n", b""):
+            pass
+        if status != 101:
+            return status, None
+        assert stream.read(2) == b"\x81\x7e"  # a text whose length takes two bytes (RFC 6455)
+        return status, Seen(**json.loads(stream.read(int.from_bytes(stream.read(2)))))
+
+
+def test_handshake_hands_on_no_more_than_the_upgrade(
+    client: Client, proxy: str, member: Session
+) -> None:
+    """`Connection` has to pass there; another name in it would drop the identity further on.
+
+    Envoy hands it on as it came (docs/proxies/envoy.md).
+    """
+    handshake = [
+        ("Connection", "Upgrade, X-Auth-User"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+    ]
+    status, seen = first_message(client, cookie(member.token), *handshake)
+    if seen is None:
+        assert status in (400, 401)
+        return
+    received = {name.lower(): value for name, value in seen.headers}
+    assert received["x-auth-user"] == member.user
+    if not proxy.startswith("envoy"):
+        assert received["connection"].lower() == "upgrade"
 
 
 async def test_websocket_stays_shut_for_a_stranger(client: Client) -> None:

@@ -166,6 +166,8 @@ def parse(head: bytes, peer: str) -> Request:
     if not _TOKEN.fullmatch(method.encode("latin-1")) or not version.startswith("HTTP/1."):
         raise Refused(400)
     headers = _headers(lines)
+    if (method, target) == ("OPTIONS", "*"):
+        raise Refused(200)  # Go's server answers it itself
     path, query, host = _target(target)
     hosts = [value.decode("latin-1") for value in headers.pop("Host", [])]
     if len(hosts) > 1 or (not hosts and version == "HTTP/1.1"):
