@@ -145,6 +145,17 @@ def test_address_behind_a_balancer_is_believed_where_it_is_trusted(
     assert reply.seen.values("X-Forwarded-For") == ["203.0.113.9, 198.51.100.7, 127.0.0.1"]
 
 
+def test_application_that_is_down_is_not_taken_for_the_gateway(
+    stack: Stack, member: Session
+) -> None:
+    """Caddy has one place for both faults; only the gateway's says when to try again."""
+    needs("caddy")
+    program, port = start_proxy("caddy", stack.check_port, servers.free_port())
+    with program:
+        reply = Client(port).get("/x", cookie(member.token))
+    assert (reply.status, reply.header("Retry-After")) == (502, None)
+
+
 # --- Traefik ---------------------------------------------------------------------------------
 
 
