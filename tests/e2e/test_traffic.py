@@ -207,14 +207,22 @@ async def test_websocket_stays_shut_for_a_stranger(client: Client) -> None:
     assert refusal.value.status == 401
 
 
-def test_no_other_protocol_can_be_upgraded_to(client: Client, member: Session) -> None:
+UPGRADES = {
+    "alone": ["h2c"],
+    "listed-last": ["websocket, h2c"],
+    "listed-first": ["h2c, websocket"],
+    "second-line": ["websocket", "h2c"],
+    "first-line": ["h2c", "websocket"],
+    "similar": ["h2c-websocket"],
+}
+
+
+@pytest.mark.parametrize("case", UPGRADES)
+def test_no_other_protocol_can_be_upgraded_to(client: Client, member: Session, case: str) -> None:
     """An h2c tunnel would carry further requests past the gateway."""
-    upgrade = [
-        ("Connection", "Upgrade, HTTP2-Settings"),
-        ("Upgrade", "h2c"),
-        ("HTTP2-Settings", "AA"),
-    ]
-    reply = client.get("/x", cookie(member.token), *upgrade)
+    lines = [("Upgrade", value) for value in UPGRADES[case]]
+    connection = [("Connection", "Upgrade, HTTP2-Settings"), ("HTTP2-Settings", "AA")]
+    reply = client.get("/x", cookie(member.token), *connection, *lines)
     assert reply.status != 101
-    if reply.from_application:
-        assert reply.seen.values("Upgrade") == []
+    if reply.from_application and reply.body:  # Envoy drops the body of who does not upgrade
+        assert [value.lower() for value in reply.seen.values("Upgrade")] in ([], ["websocket"])

@@ -148,7 +148,7 @@ class Request:
 
     @property
     def websocket(self) -> bool:
-        return b"websocket" in b"".join(self.headers.get("Upgrade", [])).lower()
+        return any(value.lower() == b"websocket" for value in self.headers.get("Upgrade", []))
 
 
 def canonical(name: str) -> str:
