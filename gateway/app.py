@@ -154,7 +154,7 @@ class App:
         return CheckListener(
             self._authorizer,
             Wording(self._settings.pages.login_url),
-            Trusted(self._settings.check.trusted_proxies),
+            Trusted(self._settings.check.trusted_proxies, self._settings.check.trusted_hops),
             observe=self._observer,
             on_fault=lambda error: log.error("check_failed", exc_info=error),
         )
