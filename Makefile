@@ -61,7 +61,7 @@ lock: ## resolve the dependencies anew (UPGRADE=--upgrade takes newer ones)
 	@$(FIND_PYTHON); "$$python" -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet pip-tools
 	$(LOCK) $(UPGRADE) --extra $(TEST_EXTRAS) --output-file requirements/test.txt pyproject.toml
-	$(LOCK) --constraint requirements/test.txt --extra build,speed,ua \
+	$(LOCK) --constraint requirements/test.txt --extra build,grpc,speed,ua \
 		--output-file requirements/run.txt pyproject.toml
 
 clean: ## remove everything that was made here

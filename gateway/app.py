@@ -28,7 +28,7 @@ from .decision import Decision
 from .embedded import EmbeddedValkey
 from .errors import StoreUnavailable
 from .identity import standing_of
-from .listening import Listening
+from .listening import Door, GrpcListening, Listening
 from .model import CheckRequest, Standing
 from .policy import Policy
 from .ports import SignInRules
@@ -322,20 +322,39 @@ class App:
             stack.push_async_callback(self._workers.stop)
             self._log_listening()
             return self._workers.stop
-        server = CheckServer(self._check)
-        sockets = self._sockets or [bind(address, "check.listen") for address in check.listen]
-        listening = Listening(server, sockets, check.drain / 1000, inherited=bool(self._sockets))
-        stack.push_async_callback(listening.close)
+        doors = self._doors()
+        for door in doors:
+            stack.push_async_callback(door.close)
         if self._sockets:  # in place of one that has died: what waits there can wait for Redis too
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), _WORKER_OPENS_S)
-        await listening.open()
+        for door in doors:
+            await door.open()
         self._log_listening()
-        return listening.drain
+
+        async def leave() -> None:
+            await asyncio.gather(*(door.drain() for door in doors))
+
+        return leave
+
+    def _doors(self) -> list[Door]:
+        """Return the ways in which checks are asked here."""
+        check, worker = self._settings.check, bool(self._sockets)
+        drain_s = check.drain / 1000
+        sockets = self._sockets or [bind(address, "check.listen") for address in check.listen]
+        doors: list[Door] = [
+            Listening(CheckServer(self._check), sockets, drain_s, inherited=worker)
+        ]
+        if check.grpc_listen:
+            from .adapters.grpc_server import GrpcServer
+
+            server = GrpcServer(self._check)
+            doors.append(GrpcListening(server, check.grpc_listen, drain_s, shared=worker))
+        return doors
 
     def _log_listening(self) -> None:
-        settings = self._settings
-        log.info("listening", check=settings.check.listen, admin=settings.admin.listen)
+        check, admin = self._settings.check, self._settings.admin
+        log.info("listening", check=check.listen, grpc=check.grpc_listen, admin=admin.listen)
 
     async def _report(self) -> None:
         """Tell the parent once a second what was counted, and hear it; stop when it is gone."""

@@ -1,20 +1,34 @@
-"""The check server on its sockets: from the first connection to the last answer."""
+"""The check servers on their addresses: from the first connection to the last answer."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from .adapters.connection import CheckServer
-from .sockets import BACKLOG, take_no_more
+from .sockets import BACKLOG, reserve, take_no_more
+
+if TYPE_CHECKING:
+    from .adapters.grpc_server import GrpcServer  # there only with the extra
 
 _ACCEPT_S = 0.01  # to accept the connections that are made already
 _PARENT_S = 0.2  # the same, for a parent that may be a little late
 
 
+class Door(Protocol):
+    """A way in: opened, drained so that no check fails, closed."""
+
+    async def open(self) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 class Listening:
-    """Takes connections until it is drained."""
+    """Takes HTTP connections until it is drained."""
 
     def __init__(
         self,
@@ -62,3 +76,35 @@ class Listening:
     async def close(self) -> None:
         """End what is left."""
         await self._server.shutdown(5.0)
+
+
+class GrpcListening:
+    """Takes gRPC calls until it is drained. `shared`: other workers listen on the same ports."""
+
+    def __init__(
+        self, server: GrpcServer, addresses: Sequence[str], drain_s: float, *, shared: bool
+    ) -> None:
+        self._server = server
+        self._addresses = addresses
+        self._drain_s = drain_s
+        self._shared = shared
+
+    async def open(self) -> None:
+        """Begin to take calls."""
+        for address in () if self._shared else self._addresses:
+            reserve(address, "check.grpc_listen", shared=False)
+        await self._server.open(self._addresses, shared=self._shared)
+
+    async def drain(self) -> None:
+        """Leave without failing a check of whoever asks for our health.
+
+        First only that says so; then every connection is told to go (GOAWAY), and the calls that
+        were taken are answered.
+        """
+        self._server.drain()
+        await asyncio.sleep(self._drain_s)
+        await self._server.close(self._drain_s)
+
+    async def close(self) -> None:
+        """End what is left."""
+        await self._server.close(0)

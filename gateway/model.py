@@ -153,3 +153,4 @@ class CheckRequest(NamedTuple):
     cookies: Sequence[str]  # every Cookie header, in order; what is no UTF-8 as lone surrogates
     navigation: bool = False  # a person waits for a page, not a script for data
     preflight: bool = False  # a browser asks what another site's page may do (CORS)
+    header_names: Sequence[str] = ()  # the client's, where the proxy removes what we name

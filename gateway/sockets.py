@@ -44,6 +44,16 @@ def bind_shared(address: str, place: str, count: int) -> list[socket.socket]:
     return sockets
 
 
+def reserve(address: str, place: str, *, shared: bool) -> socket.socket | None:
+    """Make sure that an address can be had, for a server that binds it itself.
+
+    With `shared`, return a socket that keeps the port ours while processes that share it come and
+    go; it never listens, so the kernel gives it no connections.
+    """
+    bind(address, place).close()
+    return _bind_tcp(address, shared=True) if shared else None
+
+
 def take_no_more(sock: socket.socket) -> None:
     """Have the kernel make no more connections on a listening socket, but keep those it has made.
 

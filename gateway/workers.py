@@ -27,7 +27,7 @@ import structlog
 
 from .config import Settings
 from .config.settings import Policy
-from .sockets import bind_shared, take_no_more
+from .sockets import bind_shared, reserve, take_no_more
 from .telemetry import Figures, add_up
 
 _RESTART_S = 1.0  # after a worker that died at once; else without delay
@@ -69,6 +69,11 @@ class Workers:
             bind_shared(address, "check.listen", count) for address in settings.check.listen
         ]
         self._seats = [_Seat(sockets) for sockets in zip(*by_address, strict=True)]
+        # gRPC binds by itself: each worker has a socket of its own, and we only keep the port.
+        self._kept = [
+            reserve(address, "check.grpc_listen", shared=True)
+            for address in settings.check.grpc_listen
+        ]
 
     async def run(self) -> None:
         """Keep every seat taken."""

@@ -34,6 +34,7 @@ HAPROXY_CFG = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
 GATEWAY_LUA = ROOT / "deploy" / "haproxy" / "gateway.lua"
 TRAEFIK_YML = ROOT / "deploy" / "traefik" / "traefik.yml"
 TRAEFIK_DYNAMIC_YML = ROOT / "deploy" / "traefik" / "dynamic.yml"
+ENVOY_GRPC_YAML = ROOT / "deploy" / "envoy" / "envoy-grpc.yaml"
 DEBIAN_NGINX = Path("/usr/sbin/nginx")
 DEBIAN_CADDY = Path("/usr/bin/caddy")
 DEBIAN_HAPROXY = Path("/usr/sbin/haproxy")
@@ -242,6 +243,12 @@ def envoy_yaml(*, listen: int, gateway: int, application: int) -> str:
     """Return the shipped configuration with these ports."""
     text = ENVOY_YAML.read_text()
     return _with_ports(text, {8000: listen, 9180: gateway, 8080: application})
+
+
+def envoy_grpc_yaml(*, listen: int, gateway: int, application: int) -> str:
+    """Return the shipped configuration that asks over gRPC, with these ports."""
+    text = ENVOY_GRPC_YAML.read_text()
+    return _with_ports(text, {8000: listen, 9181: gateway, 8080: application})
 
 
 def envoy() -> Path:

@@ -28,6 +28,7 @@ import yaml
 from click.testing import CliRunner
 from pydantic import BaseModel, SecretStr
 
+from gateway.adapters.ext_authz_grpc import ADAPTER as EXT_AUTHZ_GRPC
 from gateway.adapters.ext_authz_http import ADAPTER as EXT_AUTHZ
 from gateway.adapters.listener import ADAPTERS
 from gateway.adapters.wire import Wording
@@ -317,7 +318,7 @@ def test_documented_statuses_are_what_the_adapters_answer() -> None:
     example = {kind_of(reason): DENIALS[reason] for reason in Reason}
     answered = {
         adapter.name: [str(int(adapter.write(example[k], None, Wording()).status)) for k in kinds]
-        for adapter in (*ADAPTERS.values(), EXT_AUTHZ)
+        for adapter in (*ADAPTERS.values(), EXT_AUTHZ, EXT_AUTHZ_GRPC)
     }
     rows = rows_of(DOCS / "reasons.md", "adapter")
     assert {code(cells[0]): cells[1:] for _, cells in rows} == answered

@@ -79,10 +79,10 @@ class CheckListener:
             return None
         return answer
 
-    async def answer(self, subrequest: Subrequest) -> Answer:
+    async def answer(self, subrequest: Subrequest, adapter: Adapter | None = None) -> Answer:
         """Answer one subrequest; a bug answers as "we do not know", never as an allow."""
         started = _now()
-        adapter = adapter_of(subrequest.path)
+        adapter = adapter or adapter_of(subrequest.path)
         if adapter is None:
             return NOT_FOUND
         known: CheckRequest | None = None
@@ -108,9 +108,11 @@ class CheckListener:
     def stranger(self, target: str) -> Answer:
         """Answer a peer that is no proxy: whatever it asked, it may not ask."""
         adapter = adapter_of(target)
-        if adapter is None:
-            return NOT_FOUND
-        decision = DENIALS[Reason.UNTRUSTED_PEER]
+        return NOT_FOUND if adapter is None else self.refuse(adapter, Reason.UNTRUSTED_PEER)
+
+    def refuse(self, adapter: Adapter, reason: Reason) -> Answer:
+        """Answer a question that is not looked at, or no longer."""
+        decision = DENIALS[reason]
         try:
             self._observe(adapter.name, None, decision, 0.0)
         except Exception as error:  # noqa: BLE001  (a full disk must not change the answer)

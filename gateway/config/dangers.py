@@ -97,7 +97,31 @@ def _check_dangers(check: Check) -> list[Problem]:
         for network in _together(check.trusted_proxies)
         if network.prefixlen == 0
     ]
+    if check.grpc_listen and not _has_grpc():
+        found.append(
+            Problem(
+                "check.grpc_listen",
+                "needs the extra grpc, which is not installed; "
+                'pip install "session-gateway[grpc]", or leave it empty',
+            )
+        )
+    if check.workers > 1:
+        found += [
+            Problem("check.grpc_listen", f"{address}: gRPC workers cannot share a Unix socket; "
+                    "use host:port, or check.workers = 1")
+            for address in check.grpc_listen
+            if address.startswith("unix:")
+        ]  # fmt: skip
     return found
+
+
+def _has_grpc() -> bool:
+    try:
+        import google.protobuf
+        import grpc
+    except ImportError:
+        return False
+    return bool(grpc and google.protobuf)
 
 
 def _together(networks: Iterable[Network]) -> Iterator[Network]:
@@ -155,7 +179,6 @@ def warnings_of(settings: Settings) -> list[Problem]:
     found += [
         Problem(place, "has no effect in this version")
         for place, is_set in (
-            ("check.grpc_listen", settings.check.grpc_listen),
             ("pages.listen", settings.pages.listen),
             ("postgres.dsn", settings.postgres.dsn.get_secret_value()),
             ("geo.city", settings.geo.city),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .calls import message
+
 Header = tuple[str, bytes]
 
 HOST = "app.example.com"
@@ -39,12 +41,20 @@ class Family:
     unknown: int  # the status for "we do not know"
     hands_on: bool  # the proxy gives our denial to the client as it is
     malformed: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    grpc: bool = False
+    raw: bool = False  # of gRPC: the headers are sent as they came
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-raw" if self.raw else self.name
 
     def request(self, asked: Asked, drop: str = "", extra: tuple[Header, ...] = ()) -> bytes:
         """Return the whole subrequest, without the header `drop`, with `extra` after the rest."""
         headers = [pair for pair in self.headers(asked) if pair[0] != drop]
         headers += [("Cookie", value) for value in asked.cookies]
         headers += [*asked.more, *extra]
+        if self.grpc:
+            return message(headers, raw=self.raw)
         return join(self.line(asked), headers)
 
 
@@ -91,6 +101,16 @@ def _ext_authz(asked: Asked) -> list[Header]:
     return [
         ("Host", asked.host.encode()),
         ("X-Forwarded-For", asked.address.encode()),
+        ("X-Forwarded-Proto", asked.scheme.encode()),
+    ]
+
+
+def _attributes(asked: Asked) -> list[Header]:
+    return [
+        (":method", asked.method.encode()),
+        (":path", asked.target),
+        (":authority", asked.host.encode()),
+        (":source", asked.address.encode()),
         ("X-Forwarded-Proto", asked.scheme.encode()),
     ]
 
@@ -170,3 +190,26 @@ EXT_AUTHZ = Family(
     malformed={"Host": _HOSTS, "X-Forwarded-For": _LISTS, "X-Forwarded-Proto": _SCHEMES},
 )
 FAMILIES = (AUTH_REQUEST, INGRESS, FORWARD_AUTH, EXT_AUTHZ)
+
+
+def _grpc(*, raw: bool) -> Family:
+    return Family(
+        "ext_authz_grpc",
+        lambda asked: b"",
+        _attributes,
+        (":method", ":path", ":authority", ":source"),
+        unknown=503,
+        hands_on=True,
+        malformed={
+            ":method": _METHODS,
+            ":path": _TARGETS,
+            ":authority": _HOSTS,
+            ":source": _SOLE,
+            "X-Forwarded-Proto": _SCHEMES,
+        },
+        grpc=True,
+        raw=raw,
+    )
+
+
+GRPC = (_grpc(raw=False), _grpc(raw=True))

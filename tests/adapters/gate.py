@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import ipaddress
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.adapters.connection import CheckServer
+from gateway.adapters.grpc_server import GrpcServer
 from gateway.adapters.listener import CheckListener
 from gateway.adapters.wire import Trusted, Wording
 from gateway.decision import Decision
 from gateway.model import CheckRequest, Session, Standing
 from gateway.rules import Access, RuleSpec
+from tests import servers
 from tests.decision.samples import FakeStore, make_authorizer
 
+from .calls import call, reply_of
 from .families import Asked, Family, Header
+from .reply import Reply
 
 WAIT_S = 10.0
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -28,29 +31,6 @@ RULES = [
     RuleSpec(Access.SESSION, path="/admin/**", roles=("admin",)),
     RuleSpec(Access.SESSION, path="/app/**"),
 ]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer as it came over the wire."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-    head: bytes
-
-    def all(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key.lower() == name.lower()]
-
-    def one(self, name: str) -> str:
-        """Return the value of a header that must be there exactly once."""
-        values = self.all(name)
-        assert len(values) == 1, (name, self.headers)
-        return values[0]
-
-    @property
-    def names(self) -> set[str]:
-        return {name for name, _ in self.headers}
 
 
 class Gate:
@@ -66,6 +46,8 @@ class Gate:
         self.observed: list[tuple[str, CheckRequest | None, Decision]] = []
         self.port = 0
         self.path = ""
+        self.grpc: GrpcServer | None = None
+        self.grpc_port = 0
 
     async def connect(self, *, unix: bool = False) -> Connection:
         if unix:
@@ -81,9 +63,29 @@ class Gate:
             await connection.close()
 
     async def ask(
-        self, family: Family, asked: Asked, drop: str = "", extra: tuple[Header, ...] = ()
+        self,
+        family: Family,
+        asked: Asked,
+        drop: str = "",
+        extra: tuple[Header, ...] = (),
+        *,
+        unix: bool = False,
     ) -> Reply:
-        return await self.send(family.request(asked, drop, extra))
+        request = family.request(asked, drop, extra)
+        return await (self.call if family.grpc else self.send)(request, unix=unix)
+
+    async def call(self, message: bytes, *, unix: bool = False) -> Reply:
+        """Return what Envoy makes of the answer to one gRPC call."""
+        return reply_of(await call(await self.grpc_address(unix=unix), message))
+
+    async def grpc_address(self, *, unix: bool = False) -> str:
+        """Return where gRPC is answered; begin to answer it with the first question."""
+        if self.grpc is None:
+            self.grpc = GrpcServer(self.listener)
+            self.grpc_port = servers.free_port()
+            paths = [f"unix:{self.path}.grpc"] if self.path else []
+            await self.grpc.open([f"127.0.0.1:{self.grpc_port}", *paths], shared=False)
+        return f"unix:{self.path}.grpc" if unix else f"127.0.0.1:{self.grpc_port}"
 
     @property
     def last(self) -> tuple[str, CheckRequest | None, Decision]:
@@ -168,3 +170,5 @@ async def serving(
         for each in listeners:
             each.close()
         await server.shutdown(1.0)
+        if gate.grpc is not None:
+            await gate.grpc.close(0)

@@ -16,7 +16,8 @@ from gateway.ports import Reading
 from tests.decision.samples import cookie, make_session
 
 from .families import EXT_AUTHZ, FAMILIES, Asked, Family
-from .gate import Gate, Reply, serving
+from .gate import Gate, serving
+from .reply import Reply
 
 USERS = 24
 

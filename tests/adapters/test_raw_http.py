@@ -14,7 +14,8 @@ from gateway.rules import Access, RuleSpec
 from tests.decision.samples import TOKEN, cookie, make_session
 
 from .families import AUTH_REQUEST, EXT_AUTHZ, FAMILIES, Asked, Family, join
-from .gate import Connection, Gate, Reply, serving
+from .gate import Connection, Gate, serving
+from .reply import Reply
 from .test_every_adapter import SIGNED_IN, check_denied, check_head
 
 
