@@ -133,7 +133,7 @@ def read(subrequest: Subrequest, _: Trusted) -> CheckRequest | Reason:
         address=address,
         cookies=subrequest.headers.getall(COOKIE, ()),
         navigation=is_navigation(subrequest),
-        preflight=is_preflight(subrequest),
+        preflight=method == "OPTIONS" and is_preflight(subrequest),
         header_names=tuple(subrequest.headers),
     )
 

@@ -63,7 +63,7 @@ def known_of(member: SignedIn) -> Known:
 
 def start(proxy: str, stack: Stack, application: int) -> tuple[servers.Program, int]:
     """Start a proxy with its shipped configuration in front of an application; return its port."""
-    return start_proxy(proxy, stack.check_port, application)
+    return start_proxy(proxy, stack.port_for(proxy), application)
 
 
 def run_all(port: int, back_end: BackEnd, cases: Sequence[Case] = CASES) -> list[Result]:

