@@ -66,6 +66,7 @@ class Gateway:
     check_port: int = field(default_factory=servers.free_port)
     admin_port: int = field(default_factory=servers.free_port)
     check_listen: str = ""
+    grpc_listen: str = ""
     workers: int = 1
 
     def config(self) -> str:
@@ -74,6 +75,7 @@ class Gateway:
         return f"""
 [check]
 listen = ["{listen}"]
+grpc_listen = {[self.grpc_listen] if self.grpc_listen else []}
 drain = "300ms"
 workers = {self.workers}
 [admin]
@@ -94,13 +96,17 @@ access = "session"
 """
 
     @contextmanager
-    def running(self) -> Iterator[servers.Program]:
+    def running(self, env: dict[str, str] | None = None) -> Iterator[servers.Program]:
         """Run it until the end of the block; it need not be ready, only alive."""
         folder = Path(tempfile.mkdtemp(prefix="gateway-service-"))
         (folder / "gateway.toml").write_text(self.config())
         command = serve_command(folder / "gateway.toml")
         with servers.Program(
-            "gateway", command, folder, lambda: servers.answers(self.admin_port, "/healthz"), ENV
+            "gateway",
+            command,
+            folder,
+            lambda: servers.answers(self.admin_port, "/healthz"),
+            {**ENV, **(env or {})},
         ) as program:
             yield program
 
@@ -149,7 +155,9 @@ def ask(
         connection.close()
 
 
-def run_serve(config: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_serve(
+    config: str, folder: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a gateway that is expected to end by itself."""
     path = folder / "gateway.toml"
     path.write_text(config)
@@ -160,7 +168,7 @@ def run_serve(config: str, folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=20,
         check=False,
         cwd=folder,
-        env={**os.environ, **ENV},
+        env={**os.environ, **ENV, **(env or {})},
     )
 
 
