@@ -15,6 +15,7 @@ from typing import Unpack
 
 import redis
 
+from gateway.adapters.messages import CheckResponse
 from gateway.credentials import new_token
 from tests import servers
 
@@ -27,6 +28,7 @@ SESSIONS = 100
 BARE = "bare aiohttp handler"
 WORKERS = (2, 4)  # besides the one of the first row
 
+_ALLOWED = CheckResponse(status={}, ok_response={}).SerializeToString()[:3]
 _HERE = Path(__file__).parent
 _RECORD = {"user": "alice", "email": "alice@example.com", "roles": ["user", "staff"]}
 _LUA_MODULES = ("ndk_http_module", "ngx_http_lua_module")  # in the order that nginx wants
@@ -84,6 +86,7 @@ def rows() -> Mapping[str, Start]:
         BARE: partial(_baseline, name="bare"),
         f"{BARE}, without uvloop": partial(_baseline, name="bare", uvloop=False),
         "gateway, live session in memory": _gateway,
+        "gateway over gRPC, live session in memory": _gateway_over_grpc,
         "gateway, live session in memory, Unix socket": partial(_gateway, unix=True),
         "gateway, live session in memory, without uvloop": partial(_gateway, uvloop=False),
         **several,
@@ -101,6 +104,12 @@ def _gateway(
         requests = [gateways.request(gateways.cookie(token)) for token in ground.tokens]
         return Contestant(pid, Target(address, requests, b"HTTP/1.1 200"))
     return Contestant(pid, Target(address, list(map(gateways.request, cookies())), b"HTTP/1.1 401"))
+
+
+def _gateway_over_grpc(ground: Ground) -> Contestant:
+    pid, port = gateways.start(ground.stack, ground.redis_url, grpc=True)
+    calls = [gateways.call(gateways.cookie(token)) for token in ground.tokens]
+    return Contestant(pid, Target(port, calls, _ALLOWED, grpc=True))
 
 
 def _no_cookies() -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from tests import servers
+from tests.adapters.calls import message
 
 from .sessions import PARTITIONS
 
@@ -23,6 +24,7 @@ class Variant(TypedDict, total=False):
     uvloop: bool
     workers: int
     near_cache: bool
+    grpc: bool
 
 
 def request(cookie: str, path: str = "/check/auth_request") -> bytes:
@@ -36,13 +38,38 @@ def request(cookie: str, path: str = "/check/auth_request") -> bytes:
     ).encode()
 
 
+def call(cookie: str) -> bytes:
+    """Return what Envoy sends over gRPC for the same page."""
+    asked = {
+        ":authority": "app.example.com",
+        ":path": "/reports/2026?page=2",
+        ":method": "GET",
+        ":scheme": "https",
+        ":source": "203.0.113.7",
+        "user-agent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/120.0 Safari/537.36",
+        "accept": "text/html",
+        "accept-language": "en",
+        "cookie": cookie,
+        "x-forwarded-for": "203.0.113.7",
+        "x-forwarded-proto": "https",
+        "x-request-id": "6a017853-49d3-4266-a538-e0bb2c5bfa57",
+    }
+    return message([(name, value.encode()) for name, value in asked.items()], raw=True)
+
+
 def cookie(token: str) -> str:
     """Return the Cookie header of somebody who is signed in."""
     return f"theme=dark; __Host-sid={token}"
 
 
 def config(
-    listen: str, admin: int, redis_url: str, *, workers: int = 1, near_cache: bool = True
+    listen: str,
+    admin: int,
+    redis_url: str,
+    *,
+    workers: int = 1,
+    near_cache: bool = True,
+    grpc: str = "",
 ) -> str:
     """Return a configuration of twenty rules of which the last decides: the worst place for it."""
     rules = "".join(
@@ -52,6 +79,7 @@ def config(
     sha256 = hashlib.sha256(ADMIN_TOKEN.encode()).hexdigest()
     return (
         f'[check]\nlisten = ["{listen}"]\nworkers = {workers}\ndrain = "50ms"\n'
+        f"grpc_listen = {[grpc] if grpc else []}\n"
         f'[admin]\nlisten = ["127.0.0.1:{admin}"]\n'
         f'tokens = [{{ name = "bench", sha256 = "{sha256}", scopes = ["sessions:write"] }}]\n'
         f'[redis]\nurl = "{redis_url}"\npartitions = {PARTITIONS}\n[log]\ndenials = false\n'
@@ -69,14 +97,18 @@ def start(
     uvloop: bool = True,
     workers: int = 1,
     near_cache: bool = True,
+    grpc: bool = False,
 ) -> tuple[int, int | str]:
     """Start a gateway that ends with `stack`; return its process and where it answers checks."""
-    port, admin = servers.free_port(), servers.free_port()
+    port, admin, grpc_port = (servers.free_port() for _ in range(3))
     path = str(new_folder(stack) / "check.sock")
     listen = f"unix:{path}" if unix else f"127.0.0.1:{port}"
     environment = {} if uvloop else without_uvloop(stack)
-    text = config(listen, admin, redis_url, workers=workers, near_cache=near_cache)
+    calls = f"127.0.0.1:{grpc_port}" if grpc else ""
+    text = config(listen, admin, redis_url, workers=workers, near_cache=near_cache, grpc=calls)
     program = stack.enter_context(servers.start_gateway(text, environment))
+    if grpc:
+        return program.pid, grpc_port
     return program.pid, path if unix else port
 
 

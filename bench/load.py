@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
 
+from .grpc_client import GrpcClient
+
 PROCESSES = 2
 _PATIENCE = 100
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -30,6 +32,7 @@ class Target:
     address: int | str  # a port of 127.0.0.1, or the path of a Unix socket
     requests: Sequence[bytes]
     expect: bytes
+    grpc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class _Share:
     """One process's part of the crowd."""
 
     def __init__(self) -> None:
-        self._clients: list[Client] = []
+        self._clients: list[Client | GrpcClient] = []
         self._requests: list[Iterator[bytes]] = []
         self._expect = b""
         self._latencies: list[float] = []
@@ -157,7 +160,8 @@ class _Share:
     async def meet(self, target: Target, numbers: range) -> None:
         for client in self._clients:
             client.close()
-        self._clients = [await Client.connect(target.address) for _ in numbers]
+        connect = GrpcClient.connect if target.grpc else Client.connect
+        self._clients = [await connect(target.address) for _ in numbers]
         self._expect = target.expect
         orders = [_shuffled(target.requests, seed) for seed in numbers]
         self._requests = [itertools.cycle(order) for order in orders]
@@ -181,11 +185,11 @@ class _Share:
     async def _each(self, work: Callable[[int], Any]) -> None:
         await asyncio.gather(*(work(number) for number in range(len(self._clients))))
 
-    async def _meet(self, client: Client, requests: Sequence[bytes]) -> None:
+    async def _meet(self, client: Client | GrpcClient, requests: Sequence[bytes]) -> None:
         for request in requests:
             await self._insist(client, request)
 
-    async def _insist(self, client: Client, request: bytes) -> None:
+    async def _insist(self, client: Client | GrpcClient, request: bytes) -> None:
         """Ask until the answer is the expected one: who has just begun may refuse at first."""
         answer = b""
         for _ in range(_PATIENCE):
