@@ -11,7 +11,8 @@ from gateway.rules import Access, RuleSpec
 from tests.decision.samples import cookie, make_session
 
 from .families import FAMILIES, Asked, Family, Header
-from .gate import Reply, serving
+from .gate import serving
+from .reply import Reply
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 

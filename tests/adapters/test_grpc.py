@@ -23,8 +23,8 @@ from gateway.decision import DENIALS, PUBLIC, Decision, Reason
 from gateway.errors import ConfigurationError
 from gateway.identity import HEADERS, standing_of
 from gateway.model import SessionKey
-from gateway.policy import Access, RuleSpec
 from gateway.ports import Reading
+from gateway.rules import Access, RuleSpec
 from tests.decision.samples import TOKEN, cookie, make_request, make_session
 
 from .calls import call, message, reply_of
