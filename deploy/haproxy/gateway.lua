@@ -12,6 +12,7 @@ local TIMEOUT_MS = 2000 -- longer than the timeouts of `listen gateway`
 local COPIED = {
     "accept", "accept-encoding", "accept-language", "authorization", "cookie", "sec-fetch-mode",
     "user-agent", "x-requested-with",
+    "origin", "access-control-request-method",
     "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", -- haproxy.cfg has just set them
 }
 local IDENTITY = { "user", "email", "name", "roles", "session", "device" }

@@ -262,6 +262,7 @@ def test_every_identity_header_is_taken_from_the_gateway(proxy: str) -> None:
 def test_the_gateway_is_told_what_it_needs_and_no_claims(proxy: str) -> None:
     sent = set(map(str.lower, ASKED_WITH[proxy]()))
     assert sent >= {"cookie", "accept", "sec-fetch-mode", "x-requested-with"}
+    assert sent >= {"origin", "access-control-request-method"}  # preflights
     assert not {name for name in sent if name.startswith(("x-auth-", "x-original-"))}
     if proxy != "traefik":
         assert sent >= {"x-forwarded-for", "x-forwarded-proto"}

@@ -20,14 +20,14 @@ from tests.service.harness import Gateway, until
 from .client import Client, cookie
 
 VISITORS = 8
-PROXIES_MD = Path(__file__).resolve().parents[2] / "docs" / "proxies.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "proxies" / "envoy-grpc.md"
 
 
 def with_replicas(listen: int, application: int, ports: list[int]) -> str:
     """Return the shipped configuration with these replicas and the documented health check."""
     text = servers.envoy_grpc_yaml(listen=listen, gateway=ports[0], application=application)
     config = yaml.safe_load(text)
-    found = re.search(r"```yaml\n(health_checks:.*?)```", PROXIES_MD.read_text(), re.DOTALL)
+    found = re.search(r"```yaml\n(health_checks:.*?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None
     cluster = next(c for c in config["static_resources"]["clusters"] if c["name"] == "gateway")
     cluster |= yaml.safe_load(found[1].replace("0.5s", "0.1s"))
