@@ -108,6 +108,7 @@ def gateway_toml(
 [check]
 listen = ["127.0.0.1:{check}"]
 grpc_listen = {[f"127.0.0.1:{grpc}"] if grpc else []}
+drain = "50ms"
 [pages]
 listen = ["127.0.0.1:{pages}"]
 login_url = "https://login.example.com/?rd={{url}}"
