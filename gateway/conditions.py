@@ -27,9 +27,12 @@ MAX_DECODES = 3
 _CONDITION = re.compile(r"(!?)([A-Za-z0-9._~-]+)(?:(=)([A-Za-z0-9._~-]+))?", re.ASCII)
 _SOUND = re.compile(r'(?:[!"$&-~]|%[0-9A-Fa-f]{2})*', re.ASCII)
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}", re.ASCII)
-_BREAKS = re.compile(r"[&;?#]")
+_WIDE = re.compile(r"%[uU]")  # `%u0065` is an escape too, to some
+_BREAKS = re.compile(r"[&;?#,]")
 _ENDS = re.compile(r"[?#]")
-_CUTS = re.compile(r"[\[\x00]")
+_CUTS = re.compile(r"[\[\]\x00]")
+_CUTS_AND_DOTS = re.compile(r"[\[\].\x00]")
+_PLAIN = re.compile(r"[A-Za-z0-9._~%-]+", re.ASCII)
 _UNTOLD = re.compile(r"[^a-z0-9]")
 
 
@@ -148,6 +151,8 @@ def _layers(query: str) -> tuple[str, ...] | None:
             if len(layers) > MAX_DECODES:
                 return None
             layers.append(unquote(layers[-1], errors="strict"))
+            if _WIDE.search(layers[-1]):
+                return None
     except UnicodeDecodeError:
         return None
     return None if len(_BREAKS.findall(layers[-1])) > MAX_PARAMETERS else tuple(layers)
@@ -180,8 +185,9 @@ def _found(alike: list[tuple[str, str]], condition: QueryCondition) -> Holds:
     name, wanted, _ = condition
     if not alike:
         return Holds.NO
-    if wanted is None:  # an empty value is none to many
-        certain = all(each == name and value for each, value in alike)
+    if wanted is None:
+        # Empty is none to many, and so are spaces and commas; Go drops a piece with `;`.
+        certain = all(each == name and _PLAIN.fullmatch(value) for each, value in alike)
         return Holds.YES if certain else Holds.MAYBE
     if alike == [(name, wanted)]:
         return Holds.YES
@@ -190,11 +196,20 @@ def _found(alike: list[tuple[str, str]], condition: QueryCondition) -> Holds:
 
 
 def _folds(text: str) -> set[str]:
-    """Return what an upstream may make of a name: `a[]`, `a[b]` and `a%00b` can all be `a`."""
-    return {_fold(text), _fold(_CUTS.split(text, maxsplit=1)[0])}
+    """Return what an upstream may make of a name.
+
+    `a[]`, `a[b]`, `[a]b`, `a]b`, `a.b` and `a%00b` can all be `a` (qs, Rack, PHP).
+    """
+    if _CUTS_AND_DOTS.search(text) is None:
+        return {_fold(text)}
+    return {_fold(each) for each in (text, *_CUTS.split(text), *_CUTS_AND_DOTS.split(text))}
 
 
 @lru_cache(maxsize=1024)
 def _fold(text: str) -> str:
-    """Return a text without case, marks and signs (PHP takes `a.b` and `a b` for `a_b`)."""
-    return _UNTOLD.sub("", unicodedata.normalize("NFKC", text).casefold())
+    """Return a text without case, marks and signs (PHP takes `a.b` and `a b` for `a_b`).
+
+    Java compares the dotless i as an i.
+    """
+    bare = unicodedata.normalize("NFKD", text.casefold()).casefold().replace("\u0131", "i")
+    return _UNTOLD.sub("", bare)

@@ -37,6 +37,18 @@ class Source:
         before, self._seen = self._seen, self._look()
         return before == self._seen != self._read
 
+    async def rest(self) -> None:
+        """Return once it has not changed for a while: who asks may still be writing."""
+        while True:
+            before = await asyncio.to_thread(self._look)
+            await asyncio.sleep(_POLL_S)
+            if await asyncio.to_thread(self._look) == before:
+                return
+
+    def forget(self) -> None:
+        """Take what was read for changed: it could not be applied."""
+        self._read = None
+
     def load(self) -> Loaded:
         """Read and check it; ConfigurationError if it cannot be read, or not all at once."""
         self._read = self._seen = self._look()
@@ -84,11 +96,14 @@ class Reloading:
             asked = self._asked.is_set()
             self._asked.clear()
             try:
+                if asked:
+                    await self._source.rest()
                 if asked or await asyncio.to_thread(self._source.has_changed):
                     await self._reload()
             except Exception:
                 log.exception("policy_reload_failed")
                 self._count("error")
+                self._source.forget()
 
     async def _reload(self) -> None:
         try:
@@ -98,6 +113,9 @@ class Reloading:
             return
         if loaded.settings is None:
             self._reject(loaded.problems)
+            return
+        if problem := _needs_other_peers(self._settings, loaded.settings):
+            self._reject((problem,))
             return
         for warning in loaded.warnings:
             log.warning("configuration", place=warning.place, what=warning.message)
@@ -121,3 +139,18 @@ class Reloading:
         ]
         if changed:
             log.warning("restart_needed", sections=changed, what="only the policy is reloaded")
+
+
+def _needs_other_peers(running: Settings, new: Settings) -> Problem | None:
+    """Return why rules by network cannot be taken over: whose word counts changes at a restart.
+
+    Until then a new balancer's address would be every client's.
+    """
+    told = "trusted_proxies", "trusted_hops"
+    same = all(getattr(new.check, name) == getattr(running.check, name) for name in told)
+    if same or not any(rule.networks for rule in new.policy.rules):
+        return None
+    return Problem(
+        "check.trusted_proxies",
+        "has changed, and rules ask for networks: restart, so that both are taken over at once",
+    )

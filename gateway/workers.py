@@ -88,7 +88,9 @@ class Workers:
         self._settings = self._settings.model_copy(update={"policy": policy})
         for seat in self._seats:
             if seat.process is not None and seat.process.stdin is not None:
-                seat.process.stdin.write(_framed(policy))
+                # One that has just died is replaced by one that begins with these rules.
+                with contextlib.suppress(RuntimeError, OSError):
+                    seat.process.stdin.write(_framed(policy))
 
     def ready(self) -> bool:
         """Tell whether every worker has come to answer checks; one that dies later is replaced."""

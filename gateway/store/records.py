@@ -47,9 +47,17 @@ def rest_of_login(
 
 
 def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
-    """Return the record with some of email, name, roles, metadata, aal replaced."""
+    """Return the record with some of email, name, roles, metadata, aal replaced.
+
+    The old key of a renewal, in its grace, keeps its level or loses it: what was proven since then
+    was proven for the new one.
+    """
     short = {"email": "e", "name": "n", "roles": "r", "metadata": "m", "aal": "l"}
-    return orjson.dumps(orjson.loads(record) | {short[k]: v for k, v in changes.items()})
+    old = orjson.loads(record)
+    new = old | {short[k]: v for k, v in changes.items()}
+    if "g" in old:
+        new["l"] = min(old.get("l", LOWEST_AAL), new.get("l", LOWEST_AAL))
+    return orjson.dumps(new)
 
 
 def rest_for_key(

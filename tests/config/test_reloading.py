@@ -19,6 +19,10 @@ from .test_loading import GOOD
 OTHER = GOOD.replace('"session"', '"deny"')
 
 
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     found = tmp_path / "gateway.toml"
@@ -123,3 +127,55 @@ async def test_nothing_ends_the_watch(path: Path, monkeypatch: pytest.MonkeyPatc
     with contextlib.suppress(asyncio.CancelledError):
         await task
     assert [policy.rules for policy in attempts] == [settings.policy.rules] * 2
+
+
+async def test_who_asks_may_still_be_writing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP comes with the first half of a file as well: it is read once it has rested."""
+    monkeypatch.setattr(reloading, "_POLL_S", 0.2)
+    applied = asyncio.Queue[Policy]()
+    source = Source(str(path))
+    settings = source.load().settings
+    assert settings is not None
+
+    def apply(policy: Policy) -> str:
+        applied.put_nowait(policy)
+        return "version"
+
+    watch = Reloading(source, settings, apply=apply, count=lambda _: None)
+    async with asyncio.timeout(5):
+        task = asyncio.create_task(watch.run())
+        write(path, GOOD.replace('"session"', '"public"'))
+        watch.ask()
+        await asyncio.sleep(0.1)
+        write(path, OTHER)
+        assert {rule.access for rule in (await applied.get()).rules} == {"deny"}
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert applied.empty()
+
+
+@pytest.mark.parametrize("trusted", ['trusted_proxies = ["10.1.1.1/32"]', "trusted_hops = 1"])
+async def test_networks_wait_for_those_who_tell_addresses(path: Path, trusted: str) -> None:
+    """Rules by network and a new balancer are taken over together, at a restart, or not at all.
+
+    Else the new balancer's own address would be every client's for as long as it runs.
+    """
+    counted: list[str] = []
+    applied: list[Policy] = []
+    source = Source(str(path))
+    settings = source.load().settings
+    assert settings is not None
+
+    def apply(policy: Policy) -> str:
+        applied.append(policy)
+        return "version"
+
+    watch = Reloading(source, settings, apply=apply, count=counted.append)
+    with_networks = GOOD + '\n[[policy.rules]]\naccess = "public"\nnetworks = ["10.0.0.0/8"]\n'
+    write(path, f"[check]\n{trusted}\n{with_networks}")
+    await watch._reload()
+    assert (counted, applied) == (["error"], [])
+    write(path, with_networks)
+    await watch._reload()
+    assert counted == ["error", "ok"]

@@ -63,12 +63,25 @@ def holds(query: str | None, condition: str) -> Holds:
         ("%EF%BD%86ormat=pdf", MAYBE, MAYBE),
         ("format=%70df", YES, MAYBE),
         ("format=PDF", YES, MAYBE),
-        ("format=pdf,html", YES, MAYBE),
-        ("format=pdf%00.html", YES, MAYBE),
+        ("format=pdf,html", MAYBE, MAYBE),
+        ("format=pdf%00.html", MAYBE, MAYBE),
+        ("form%C3%A1t=pdf", MAYBE, MAYBE),
+        # Names that qs and Rack cut out of longer ones.
+        ("[format]x=pdf", MAYBE, MAYBE),
+        ("%5Bformat%5Dx=html", MAYBE, NO),
+        ("[format][x]=html", MAYBE, NO),
+        ("format]x=html", MAYBE, NO),
+        ("format.x=html", MAYBE, NO),
+        # Values that many trim to none, or that qs and Go do not see at all.
+        ("format=+", MAYBE, NO),
+        ("format=%20", MAYBE, NO),
+        ("format=%E3%80%80", MAYBE, NO),
+        ("format=,", MAYBE, NO),
+        ("format=]=", MAYBE, NO),
         # Other separators, and parts that only some take for the query.
         ("a=1;format=pdf", MAYBE, MAYBE),
         ("a=1%26format=pdf", MAYBE, MAYBE),
-        ("format=pdf;a=1", YES, MAYBE),
+        ("format=pdf;a=1", MAYBE, MAYBE),
         ("a?format=pdf", MAYBE, MAYBE),
         ("a=%3fformat=pdf", MAYBE, MAYBE),
         ("a=%23&format=pdf", MAYBE, MAYBE),
@@ -77,6 +90,7 @@ def holds(query: str | None, condition: str) -> Holds:
         ("a=%zz", MAYBE, MAYBE),
         ("a=%", MAYBE, MAYBE),
         ("a=%u0066", MAYBE, MAYBE),
+        ("a=%25u0066", MAYBE, MAYBE),
         ("a=%ff", MAYBE, MAYBE),
         ("a=1#b", MAYBE, MAYBE),
         ("a=\x00", MAYBE, MAYBE),
@@ -84,6 +98,7 @@ def holds(query: str | None, condition: str) -> Holds:
         ("a=%2525252541", MAYBE, MAYBE),
         ("a=" + "x" * MAX_QUERY, MAYBE, MAYBE),
         ("a&" * (MAX_PARAMETERS + 1), MAYBE, MAYBE),
+        ("a=" + "," * (MAX_PARAMETERS + 1), MAYBE, MAYBE),
     ],
 )
 def test_a_query_is_believed_only_if_all_read_it_alike(
@@ -93,6 +108,10 @@ def test_a_query_is_believed_only_if_all_read_it_alike(
     assert holds(query, "format") is there
     assert holds(query, "!format") is Holds(2 - there)
     assert holds(query, "format=pdf") is is_pdf
+
+
+def test_java_takes_the_dotless_i_for_an_i() -> None:
+    assert holds("adm%C4%B1n=1", "admin") is MAYBE
 
 
 Upstream = Callable[[str], dict[str, list[str]]]

@@ -391,6 +391,14 @@ def test_nasty_paths_are_judged_in_few_steps(unit: str, monkeypatch: pytest.Monk
     assert len(set(looked_at)) == len(looked_at)
 
 
+def test_many_long_readings_are_refused() -> None:
+    """What counts is how much there is to read: 58 readings of 4 kB took 65 ms."""
+    assert readings("/;b%253b/a%3f//%23%3b/a" + "%2f%2520" * 508) is None
+    found = readings("/a%2fb" * 200)
+    assert found is not None
+    assert sum(map(len, found)) <= 2 * target_module.MAX_CHARACTERS
+
+
 def test_a_path_beyond_the_limit_is_refused() -> None:
     """The limit is for the path; a query may be as long as the listener lets it."""
     assert readings("/" + "a" * (MAX_PATH - 1)) is not None

@@ -285,6 +285,21 @@ async def test_the_old_key_of_a_step_up_stays_what_it_was(world: World) -> None:
     assert (old.aal, old.authenticated_ms) == (1, signed.session.authenticated_ms - 60_000)
 
 
+@pytest.mark.parametrize("by", ["new", "old"])
+async def test_no_change_lifts_the_level_of_an_old_key(world: World, by: str) -> None:
+    """What was proven after the renewal was proven for the new token; all else is for both."""
+    signed = await world.sign_in()
+    new = fresh_key("ann")[1]
+    await world.store.renew(signed.key, new, 30_000, ACTOR)
+    changes = {"aal": 3, "roles": ("other",)}
+    assert await world.store.update(new if by == "new" else signed.key, changes, ACTOR) is not None
+    old, renewed = [(await world.store.read(each)).session for each in (signed.key, new)]
+    assert old is not None
+    assert renewed is not None
+    assert (old.aal, renewed.aal) == (1, 3)
+    assert old.roles == renewed.roles == ("other",)
+
+
 async def test_a_record_without_a_level_has_the_lowest(world: World) -> None:
     """A session of version 0.1.0 was authenticated when it was created, and no better than 1."""
     signed = await world.sign_in(aal=3)
