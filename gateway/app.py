@@ -15,15 +15,17 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from .adapters import authelia, oauth2_proxy
 from .adapters.connection import CheckServer
 from .adapters.listener import CheckListener
-from .adapters.wire import Trusted, Wording
+from .adapters.oauth2_pages import Pages
+from .adapters.wire import Profile, Trusted, Wording
 from .admin import AdminOptions, build
 from .admin.tokens import Grant, Grants
-from .admin.views import CookieOptions
 from .authorizer import Authorizer
-from .config import Settings
+from .config import ProfileName, Settings
 from .config.settings import Policy as PolicySettings
+from .credentials import CookieOptions
 from .decision import Decision
 from .embedded import EmbeddedValkey
 from .errors import StoreUnavailable
@@ -68,13 +70,18 @@ class App:
         self._sockets = sockets
         self._workers: Workers | None = None
         self._metrics = Metrics()
-        self._stand = partial(standing_of, raw_utf8=settings.check.raw_utf8)
+        native = settings.identity.header_set
+        others = tuple(settings.identity.of(name) for name in settings.check.profiles)
+        self._stand = partial(standing_of, native=native, profiles=others)
         self._store = self._build_store(redis_url)
         self._metrics.near_cache = self._near_cache_figures
         self._opened = asyncio.Event()
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._touches = Touches(self._store, settings.session.lifetime.touch_interval_ms)
+        self._sessions = Sessions(
+            self._store, self._sign_in_rules(), settings.redis.partitions, (native, *others)
+        )
         self._observer = CheckObserver(self._metrics, log_denials=settings.log.denials)
         self._authorizer = self._build_authorizer(
             Policy(settings.policy.specs()), self._touches.note
@@ -84,7 +91,6 @@ class App:
             source or Source(None), settings, apply=self._take_over, count=self._count_reload
         )
         self._check = self._build_check()
-        self._sessions = Sessions(self._store, self._sign_in_rules(), settings.redis.partitions)
 
     async def run(self) -> None:
         """Serve until told to stop."""
@@ -151,10 +157,12 @@ class App:
         log.error("events_lost", count=count, why="Redis had no memory for them")
 
     def _build_check(self) -> CheckListener:
+        settings = self._settings
         return CheckListener(
             self._authorizer,
-            Wording(self._settings.pages.login_url),
-            Trusted(self._settings.check.trusted_proxies, self._settings.check.trusted_hops),
+            Wording(settings.pages.login_url, settings.identity.header_set.nobody),
+            Trusted(settings.check.trusted_proxies, settings.check.trusted_hops),
+            profiles=[self._build_profile(*each) for each in enumerate(settings.check.profiles)],
             observe=self._observer,
             on_fault=lambda error: log.error("check_failed", exc_info=error),
         )
@@ -202,6 +210,27 @@ class App:
     def _count_reload(self, result: str) -> None:
         self._metrics.policy_reloads[result] += 1
 
+    def _build_profile(self, number: int, name: ProfileName) -> Profile:
+        settings = self._settings
+        nobody = settings.identity.of(name).nobody
+        wording = Wording(settings.pages.login_url, nobody, number)
+        if name == "authelia":
+            return authelia.profile(wording, settings.check.authelia.ext_authz_prefix)
+        asked = settings.check.oauth2_proxy
+        pages = Pages(
+            self._sessions, self._cookie(), settings.redis.partitions, settings.pages.login_url,
+            asked.redirect_domains, self._count_ended,
+        )  # fmt: skip
+        options = oauth2_proxy.Options(asked.family, asked.method_header, asked.narrowing)
+        return oauth2_proxy.profile(wording, options, pages.by_path())
+
+    def _cookie(self) -> CookieOptions:
+        cookie = self._settings.session.cookie
+        return CookieOptions(cookie.full_name, cookie.same_site, cookie.domain, cookie.secure)
+
+    def _count_ended(self, why: str) -> None:
+        self._metrics.ended[why] += 1
+
     def _sign_in_rules(self) -> SignInRules:
         session = self._settings.session
         return SignInRules(
@@ -209,26 +238,23 @@ class App:
         )
 
     def _admin_options(self) -> AdminOptions:
-        admin, cookie = self._settings.admin, self._settings.session.cookie
+        admin = self._settings.admin
 
         def count_created() -> None:
             self._metrics.created += 1
-
-        def count_ended(why: str) -> None:
-            self._metrics.ended[why] += 1
 
         return AdminOptions(
             grants=Grants(
                 tuple(Grant(each.name, each.sha256, frozenset(each.scopes))
                       for each in admin.tokens)
             ),
-            cookie=CookieOptions(cookie.full_name, cookie.same_site, cookie.domain, cookie.secure),
+            cookie=self._cookie(),
             max_body=admin.max_body,
             without_token=frozenset(admin.without_token),
             ping=self._ready,
             metrics=self._metrics_text,
             count_created=count_created,
-            count_ended=count_ended,
+            count_ended=self._count_ended,
             observe_confirmed=self._metrics.revocation.observe,
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from .decision import DENIALS, PUBLIC, Decision, Reason
 from .errors import StoreUnavailable
 from .identity import Stand
 from .judge import refusal, step_up
-from .model import CheckRequest, SessionKey, Standing
+from .model import CheckRequest, Narrowing, SessionKey, Standing
 from .policy import Place, Policy, asked_of, is_public
 from .ports import SessionStore
 from .rules import Rule
@@ -28,6 +28,7 @@ class Question(NamedTuple):
 
     key: SessionKey
     rules: tuple[Rule, ...]
+    narrowing: tuple[Narrowing, ...]
 
 
 class Authorizer:
@@ -79,10 +80,10 @@ class Authorizer:
             return DENIALS[key]
         remembered = self._store.recall(key)
         if remembered is None:
-            return Question(key, rules)
-        decision = self._judge(*remembered, rules)
+            return Question(key, rules, request.narrowing)
+        decision = self._judge(*remembered, rules, request.narrowing)
         if decision.reason is _IDLE:  # by a rule's own limit; Redis may know of a later activity
-            return Question(key, rules)
+            return Question(key, rules, request.narrowing)
         return decision
 
     def _look_up_rules(
@@ -128,10 +129,16 @@ class Authorizer:
             if not is_unknown:
                 self._unknown.give_back()
         session = None if reading.session is None else self._stand(reading.session)
-        return self._judge(session, reading.now_ms, question.rules)
+        return self._judge(session, reading.now_ms, question.rules, question.narrowing)
 
-    def _judge(self, session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> Decision:
-        reason = refusal(session, now_ms, rules)
+    def _judge(
+        self,
+        session: Standing | None,
+        now_ms: int,
+        rules: tuple[Rule, ...],
+        narrowing: tuple[Narrowing, ...],
+    ) -> Decision:
+        reason = refusal(session, now_ms, rules, narrowing)
         if reason is not None or session is None:
             if reason is Reason.STEP_UP_REQUIRED:
                 return Decision(reason, step_up=step_up(rules))

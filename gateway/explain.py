@@ -15,13 +15,14 @@ from .conditions import Asked, Holds
 from .credentials import key_of_token, new_token
 from .decision import Decision, Reason
 from .errors import InvalidInput, Problem
-from .identity import standing_of
+from .identity import NATIVE, standing_of
 from .lifetime import Lifetime, duration_text
 from .model import LOWEST_AAL, CheckRequest, Client, Device, Session, SessionKey
 from .policy import Place, Policy, asked_of
 from .ports import Reading, SessionStore
 from .rules import Access, Rule, RuleSpec
 from .sessions import check_identity
+from .target import ANY_METHOD, METHODS
 
 # What browsers do not escape in an address; all else is sent percent-encoded.
 _SENT_AS_IS = "".join(chr(code) for code in range(0x21, 0x7F))
@@ -80,11 +81,11 @@ async def decide(
 
     Raises InvalidInput for a user or roles that no session could have.
     """
-    if supposed is not None:
-        check_identity(supposed.user, "", "", supposed.roles, "")
     token = new_token("00")
     key = key_of_token(token, 1)
     session = None if supposed is None or key is None else _session(key, lifetime, supposed)
+    if session is not None:
+        check_identity(session, (NATIVE,))
     authorizer = Authorizer(
         policy, cast("SessionStore", _OneSession(session)), cookie_name=_COOKIE, partitions=1,
         stand=standing_of, on_activity=lambda *_: None,
@@ -105,6 +106,11 @@ def _session(key: SessionKey, lifetime: Lifetime, supposed: Supposed) -> Session
 
 def explanation(policy: Policy, request: CheckRequest) -> Iterator[str]:
     """Return, line by line, which rules match each reading of the path, and why others do not."""
+    if request.method == ANY_METHOD:
+        for method in sorted(METHODS):
+            yield f"method {method}"
+            yield from explanation(policy, request._replace(method=method))
+        return
     place = policy.at(request.method, request.host, request.target.partition("?")[0])
     if isinstance(place, Reason):
         return

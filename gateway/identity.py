@@ -6,22 +6,19 @@ the users `caf%C3%A9` and `café` would be the same to the application.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote
 
 from .model import Session, Standing
 
-HEADERS = (
-    "X-Auth-User",
-    "X-Auth-Email",
-    "X-Auth-Name",
-    "X-Auth-Roles",
-    "X-Auth-Session",
-    "X-Auth-Device",
-)
+FIELDS = ("user", "email", "name", "roles", "session", "device")
+METADATA = "metadata."  # before the key of a value that the application gave the session
+SEPARATORS = ",;| "  # a role that holds the one in use would be read as two
 
 
 def lines(pairs: Iterable[tuple[str, str]]) -> bytes:
@@ -29,7 +26,58 @@ def lines(pairs: Iterable[tuple[str, str]]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in pairs).encode()
 
 
-NOBODY = lines((name, "") for name in HEADERS)
+@dataclass(frozen=True, slots=True)
+class HeaderSet:
+    """The identity headers of some endpoints: each name, and where its value comes from.
+
+    A source is one of `FIELDS`, or `metadata.` and a key. `raw_utf8` leaves values as they are, for
+    applications that do not decode.
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    separator: str = ","
+    raw_utf8: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.headers)
+
+    @property
+    def nobody(self) -> bytes:
+        """The header lines where nobody is known: all there, all empty."""
+        return lines((name, "") for name in self.names)
+
+
+# Our own names, and those of the peers whose place the gateway can take. The preferred username is
+# the user id: names that people choose for themselves would let one sign in as another.
+NATIVE = HeaderSet(
+    (
+        ("X-Auth-User", "user"),
+        ("X-Auth-Email", "email"),
+        ("X-Auth-Name", "name"),
+        ("X-Auth-Roles", "roles"),
+        ("X-Auth-Session", "session"),
+        ("X-Auth-Device", "device"),
+    )
+)
+OAUTH2_PROXY = HeaderSet(
+    (
+        ("X-Auth-Request-User", "user"),
+        ("X-Auth-Request-Email", "email"),
+        ("X-Auth-Request-Preferred-Username", "user"),
+        ("X-Auth-Request-Groups", "roles"),
+    )
+)
+AUTHELIA = HeaderSet(
+    (
+        ("Remote-User", "user"),
+        ("Remote-Groups", "roles"),
+        ("Remote-Name", "name"),
+        ("Remote-Email", "email"),
+    )
+)
+HEADERS = NATIVE.names
+NOBODY = NATIVE.nobody
 
 # nginx answers 500 from about 4 kB of head; with our other headers this keeps below 3 kB.
 MAX_BLOCK = 2560
@@ -50,32 +98,107 @@ def encode(text: str) -> str:
     return text if text.isascii() and "%" not in text else quote(text, safe=_KEPT)
 
 
-def headers_of(session: Session, *, raw_utf8: bool = False) -> tuple[tuple[str, str], ...]:
+def headers_of(session: Session, told: HeaderSet = NATIVE) -> tuple[tuple[str, str], ...]:
     """Return every managed header with its value, empty where nothing is known.
 
-    `raw_utf8` leaves values as they are, for applications that do not decode. Raises ValueError
-    for a value that no header can carry: creation refused it once, and a store is not believed.
+    Raises ValueError for a value that no header can carry: creation refused it once, and a store is
+    not believed.
     """
-    values = (
-        session.user,
-        session.email,
-        session.name,
-        ",".join(session.roles),
-        session.id,
-        session.device.id,
-    )
-    written = values if raw_utf8 else tuple(map(encode, values))
-    for value in written:
-        if _UNFIT.search(value):
-            raise ValueError("a value of the session does not fit into a header")
-    return tuple(zip(HEADERS, written, strict=True))
+    return tuple((name, _written(session, source, told)) for name, source in told.headers)
+
+
+def _written(session: Session, source: str, told: HeaderSet) -> str:
+    value = _value(session, source)
+    if isinstance(value, tuple):
+        if any(told.separator in part for part in value):
+            raise ValueError("holds the separator of its list")
+        value = told.separator.join(value)
+    if _UNFIT.search(value):
+        raise ValueError("does not fit into a header")
+    return value if told.raw_utf8 else encode(value)
+
+
+def _value(session: Session, source: str) -> str | tuple[str, ...]:
+    if source.startswith(METADATA):
+        return _metadata(session.metadata.get(source.removeprefix(METADATA)))
+    if source == "session":
+        return session.id
+    if source == "device":
+        return session.device.id
+    value: str | tuple[str, ...] = getattr(session, source)
+    return value
+
+
+def _metadata(value: object) -> str | tuple[str, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(map(_scalar, value))
+    return _scalar(value)
+
+
+def _scalar(value: object) -> str:
+    """Return text as it is, numbers and truth as JSON, nothing as ""."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, int | float):
+        return json.dumps(value)
+    raise ValueError("is neither text, nor a number, nor a list of these")
+
+
+def problems_of(session: Session, told: HeaderSet) -> list[tuple[str, str]]:
+    """Return what keeps a session from being told intact, as (field, message) pairs."""
+    found: list[tuple[str, str]] = []
+    for name, source in told.headers:
+        try:
+            _written(session, source, told)
+        except ValueError as error:
+            found.append((source, f"{error}, so {name} cannot tell it"))
+    if not found and len(lines(headers_of(session, told))) > MAX_BLOCK:
+        found.append(("roles", f"with all identity headers exceed {MAX_BLOCK} bytes"))
+    return found
+
+
+# What proxies and servers act on, and what the answers of the gateway say themselves.
+_TAKEN = re.compile(
+    r"""accept(-.*)? | authorization | cache-control | connection | content-.* | cookie2? | date
+    | expect | forwarded | host | http2-settings | keep-alive | location | origin | pragma | range
+    | referer | refresh | retry-after | server | set-cookie2? | status | te | trailer
+    | transfer-encoding | upgrade | user-agent | vary | via | www-authenticate | x-real-ip
+    | x-auth-(login|reason|step-up) | x-forwarded-(for|host|method|port|prefix|proto|server|uri)
+    | (access-control|if|proxy|sec|x-accel|x-envoy|x-original|x-rewrite)-.*
+    | x-http-method(-override)? | x-method-override""",
+    re.VERBOSE,
+)
+_NAME = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*", re.ASCII)
+
+
+def name_problems(told: HeaderSet) -> list[tuple[str, str]]:
+    """Return what is wrong with the names and sources, as (header, message) pairs."""
+    found, seen = [], set[str]()
+    for name, source in told.headers:
+        folded = re.sub("[_.]", "-", name.lower())
+        if not _NAME.fullmatch(name):
+            found.append((name, "write letters, digits and single - only: proxies drop the rest"))
+        if _TAKEN.fullmatch(folded):
+            found.append((name, "means something to proxies and servers; choose another name"))
+        if folded in seen:
+            found.append((name, "is there twice: names differ by more than case, _ and ."))
+        if source not in FIELDS and not re.fullmatch(rf"{re.escape(METADATA)}.+", source):
+            found.append((name, f"{source!r} is none of {', '.join(FIELDS)}, metadata.<key>"))
+        seen.add(folded)
+    if not told.headers:
+        found.append(("", "is empty: what the client claims to be would reach the application"))
+    if len(told.nobody) > MAX_BLOCK // 2:
+        found.append(("", f"has names of over {MAX_BLOCK // 2} bytes: little is left for values"))
+    return found
 
 
 Shared = TypeVar("Shared", bound=Hashable)
 Stand = Callable[[Session], Standing]
 
 
-def standing_of(session: Session, *, raw_utf8: bool = False) -> Standing:
+def standing_of(
+    session: Session, native: HeaderSet = NATIVE, profiles: tuple[HeaderSet, ...] = ()
+) -> Standing:
     """Return what checks need of a session; its header lines are rendered here and only here."""
     return Standing(
         key=session.key,
@@ -83,10 +206,12 @@ def standing_of(session: Session, *, raw_utf8: bool = False) -> Standing:
         expires_ms=session.expires_ms,
         idle_ms=_one_of(session.idle_ms),
         last_seen_ms=session.last_seen_ms,
-        identity=lines(headers_of(session, raw_utf8=raw_utf8)),
+        identity=lines(headers_of(session, native)),
         user=session.user,
         aal=session.aal,
         authenticated_ms=session.authenticated_ms,
+        profiles=tuple([lines(headers_of(session, each)) for each in profiles]),
+        email=session.email if profiles else "",
     )
 
 
@@ -94,11 +219,3 @@ def standing_of(session: Session, *, raw_utf8: bool = False) -> Standing:
 def _one_of(value: Shared) -> Shared:
     """Return the first of equal values: hundreds of thousands of sessions share a few of them."""
     return value
-
-
-def size_of(user: str, email: str, name: str, roles: tuple[str, ...], device_id: str) -> int:
-    """Return how many bytes the six headers of such a session take on the wire."""
-    values = (user, email, name, ",".join(roles), "0" * 34, device_id)
-    return sum(
-        len(header) + len(encode(value)) + 4 for header, value in zip(HEADERS, values, strict=True)
-    )

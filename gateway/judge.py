@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from .decision import Reason
-from .model import LOWEST_AAL, Standing
+from .model import LOWEST_AAL, Narrowing, Standing
 from .rules import Access, Demands, Rule
 
 _DENY = Access.DENY  # a member of an enum read through its class costs 0.3 us (Python 3.11)
 
 
-def refusal(session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> Reason | None:
+def refusal(
+    session: Standing | None,
+    now_ms: int,
+    rules: tuple[Rule, ...],
+    narrowing: tuple[Narrowing, ...] = (),
+) -> Reason | None:
     """Return why `session` may not pass under `rules`, or None if every one of them lets it.
 
     `now_ms` is Redis' time of the reading that brought the session. `rules` holds one rule for
-    every reading of the path that an upstream might take; all of them must agree.
+    every reading of the path that an upstream might take; all of them must agree. So must every
+    `narrowing` of the proxy: it can only refuse.
     """
     if session is None:
         return Reason.UNKNOWN_SESSION
@@ -30,6 +36,9 @@ def refusal(session: Standing | None, now_ms: int, rules: tuple[Rule, ...]) -> R
             return Reason.ROLE_REQUIRED
         if rule.demands is not None and (reason := _unmet(rule.demands, session, now_ms)):
             return reason
+    for each in narrowing:
+        if not _satisfies(session, each):
+            return Reason.ROLE_REQUIRED if each.kind == "groups" else Reason.DENIED_BY_RULE
     return None
 
 
@@ -46,6 +55,24 @@ def _unmet(demands: Demands, session: Standing, now_ms: int) -> Reason | None:
     if demands.max_age_ms and now_ms >= session.authenticated_ms + demands.max_age_ms:
         return Reason.STEP_UP_REQUIRED
     return None
+
+
+def _satisfies(session: Standing, narrowing: Narrowing) -> bool:
+    if narrowing.kind == "groups":
+        return not narrowing.allowed.isdisjoint(session.roles)
+    if narrowing.kind == "emails":
+        return bool(session.email) and session.email in narrowing.allowed
+    # Not what follows the last "@": `evil@evil.example@example.com` is no address of example.com.
+    _, *domains = session.email.split("@")
+    return len(domains) == 1 and any(_is_of(domains[0], each) for each in narrowing.allowed)
+
+
+def _is_of(domain: str, allowed: str) -> bool:
+    """Tell whether a domain is the one named, or below it where `.name` or `*.name` says so."""
+    suffix = allowed.removeprefix("*")
+    if suffix.startswith("."):
+        return domain.endswith(suffix) and domain != suffix
+    return bool(domain) and domain == allowed
 
 
 def step_up(rules: tuple[Rule, ...]) -> str:

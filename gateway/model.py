@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 # Authenticator assurance levels, NIST SP 800-63B-4 section 2.
 LOWEST_AAL, HIGHEST_AAL = 1, 3
@@ -115,6 +115,8 @@ class Standing:
     user: str = ""
     aal: int = LOWEST_AAL
     authenticated_ms: int = 0
+    profiles: tuple[bytes, ...] = ()  # the same under the names of each profile that is enabled
+    email: str = ""  # only where a profile is enabled: its proxies may ask for certain addresses
 
     @property
     def idle_expires_ms(self) -> int:
@@ -142,6 +144,13 @@ class Actor:
     request_id: str = ""
 
 
+class Narrowing(NamedTuple):
+    """What a proxy asks for beyond the policy: one of these values, of this kind."""
+
+    kind: Literal["groups", "emails", "email_domains"]
+    allowed: frozenset[str]
+
+
 class CheckRequest(NamedTuple):
     """The request that a proxy asks about, as one adapter read it; nothing is judged yet."""
 
@@ -154,3 +163,4 @@ class CheckRequest(NamedTuple):
     navigation: bool = False  # a person waits for a page, not a script for data
     preflight: bool = False  # a browser asks what another site's page may do (CORS)
     header_names: Sequence[str] = ()  # the client's, where the proxy removes what we name
+    narrowing: tuple[Narrowing, ...] = ()  # a session must satisfy each of them

@@ -16,14 +16,14 @@ from .conditions import Asked, Holds, Query
 from .decision import Reason
 from .model import CheckRequest
 from .rules import Access, Rule, RuleSpec, compile_rule
-from .target import METHODS, normal_host, readings
+from .target import ANY_METHOD, METHODS, normal_host, readings
 
 
 class Place(NamedTuple):
     """What the rules say of one method, host and path.
 
     For every reading of the path it has the rules that may decide, in their order; only the last
-    of them can be without conditions.
+    of them can be without conditions. Of `ANY_METHOD` it has them for every method.
     """
 
     method: str
@@ -93,7 +93,7 @@ class Policy:
         name = normal_host(host)
         if name is None:
             return Reason.BAD_HOST
-        if method not in METHODS:
+        if method not in METHODS and method != ANY_METHOD:
             return Reason.BAD_METHOD
         paths = readings(path)
         if paths is None:
@@ -102,9 +102,16 @@ class Policy:
 
     def place(self, method: str, host: str, paths: tuple[str, ...]) -> Place:
         """Return what the rules say of these readings of a path; `host` in its normal form."""
-        table = self._table(method, host)
-        candidates = tuple(table.candidates(path) for path in paths)
+        tables = self._tables_of(method, host)
+        candidates = tuple(table.candidates(path) for table in tables for path in paths)
         return Place(method, host, paths, candidates)
+
+    def _tables_of(self, method: str, host: str) -> tuple[_Table, ...]:
+        """Return the table of a method; of any method every one that differs."""
+        if method != ANY_METHOD:
+            return (self._table(method, host),)
+        every = (self._table(each, host) for each in sorted(METHODS))
+        return tuple({table.numbers: table for table in every}.values())
 
     def _table(self, method: str, host: str) -> _Table:
         table = self._tables.get((method, host))
@@ -122,6 +129,7 @@ class _Table:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
+        self.numbers = tuple(rule.number for rule in self._rules)
         self._pattern = re.compile("|".join(f"({rule.pattern})" for rule in self._rules), re.DOTALL)
 
     def candidates(self, path: str) -> tuple[Rule, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from . import identity
 from .credentials import key_of_id, key_of_token, new_token, partition_of_user
 from .devices import device_of
 from .errors import InvalidInput, Problem
-from .model import Actor, Ended, EndState, Login, Session, SessionKey
+from .identity import HeaderSet
+from .model import Actor, Device, Ended, EndState, Login, Session, SessionKey
 from .ports import Confirmation, Created, Fence, SessionStore, SignInRules
 
 MAX_PAGE = 200
@@ -55,15 +56,22 @@ class Sessions:
     Raises InvalidInput for values that break a rule, StoreUnavailable when Redis cannot say.
     """
 
-    def __init__(self, store: SessionStore, rules: SignInRules, partitions: int) -> None:
+    def __init__(
+        self,
+        store: SessionStore,
+        rules: SignInRules,
+        partitions: int,
+        told: tuple[HeaderSet, ...] = (identity.NATIVE,),
+    ) -> None:
         self._store = store
         self._rules = rules
         self._partitions = partitions
+        self._told = told  # what applications are to be told of every session, intact
 
     async def create(self, login: Login, actor: Actor) -> NewSession:
         """Sign a user in. The answer holds the token; it is not stored."""
         device = device_of(login.device_id, login.client.user_agent)
-        check_identity(login.user, login.email, login.name, login.roles, device.id)
+        check_identity(_planned(login, device), self._told)
         token, key = self._fresh(partition_of_user(login.user, self._partitions))
         created = await self._store.create(key, login, device, self._rules, actor)
         return NewSession(token, created)
@@ -102,7 +110,7 @@ class Sessions:
         if key is None or session is None:
             return None
         changed = replace(session, **changes)
-        check_identity(changed.user, changed.email, changed.name, changed.roles, changed.device.id)
+        check_identity(changed, self._told)
         fence = self._store.fence()
         updated = await self._store.update(key, changes, actor, fence)
         if updated is not None:
@@ -166,12 +174,21 @@ class Sessions:
         return token, key
 
 
-def check_identity(
-    user: str, email: str, name: str, roles: tuple[str, ...], device_id: str
-) -> None:
+def _planned(login: Login, device: Device) -> Session:
+    """Return what a sign-in would become, with a key that is as long as any."""
+    return Session(
+        SessionKey("00", "0" * 32), login.user, login.email, login.name, login.roles, device,
+        login.client, created_ms=0, expires_ms=0, idle_ms=0, last_seen_ms=0,
+        metadata=login.metadata,
+    )  # fmt: skip
+
+
+def check_identity(session: Session, told: Iterable[HeaderSet]) -> None:
     """Raise InvalidInput with every value that could not be told to the application intact."""
-    named = [("user", user), ("email", email), ("name", name), ("device_id", device_id)]
-    named += [(f"roles.{index}", role) for index, role in enumerate(roles)]
+    user, device_id = session.user, session.device.id
+    named = [("user", user), ("email", session.email), ("name", session.name)]
+    named += [("device_id", device_id)]
+    named += [(f"roles.{index}", role) for index, role in enumerate(session.roles)]
     problems = [
         Problem(place, problem)
         for place, text in named
@@ -179,7 +196,7 @@ def check_identity(
     ]
     problems += [
         Problem(f"roles.{index}", 'must not be empty or hold ","')
-        for index, role in enumerate(roles)
+        for index, role in enumerate(session.roles)
         if not role or "," in role
     ]
     problems += [
@@ -189,10 +206,9 @@ def check_identity(
     ]
     if not user:
         problems.append(Problem("user", "must not be empty"))
-    if not problems and identity.size_of(user, email, name, roles, device_id) > identity.MAX_BLOCK:
-        problems.append(
-            Problem("roles", f"with all identity headers exceed {identity.MAX_BLOCK} bytes")
-        )
+    if not problems:
+        found = (problem for each in told for problem in identity.problems_of(session, each))
+        problems += [Problem(place, message) for place, message in dict.fromkeys(found)]
     if problems:
         raise InvalidInput(tuple(problems))
 

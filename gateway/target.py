@@ -119,6 +119,10 @@ METHODS = frozenset(
     | {"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH"}
 )
 
+# In place of a method where the proxy does not tell it: what may pass may pass with every method.
+# No client can send it: it is no token (RFC 9110 section 9.1).
+ANY_METHOD = "(any)"
+
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(
     rf"(?P<host>{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\])\.?(?::[0-9]{{1,5}})?", re.ASCII

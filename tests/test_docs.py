@@ -16,7 +16,7 @@ import re
 import shlex
 import tomllib
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -28,10 +28,12 @@ import yaml
 from click.testing import CliRunner
 from pydantic import BaseModel, SecretStr
 
+from gateway.adapters import authelia, oauth2_proxy
 from gateway.adapters.ext_authz_grpc import ADAPTER as EXT_AUTHZ_GRPC
 from gateway.adapters.ext_authz_http import ADAPTER as EXT_AUTHZ
 from gateway.adapters.listener import ADAPTERS
-from gateway.adapters.wire import Wording
+from gateway.adapters.oauth2_pages import Pages
+from gateway.adapters.wire import Adapter, Page, Profile, Wording
 from gateway.admin import api, openapi
 from gateway.cli import commands
 from gateway.config import Settings, load
@@ -39,6 +41,7 @@ from gateway.config.expectations import Expectations
 from gateway.conformance.cases import CASES, KINDS
 from gateway.decision import DENIALS, Kind, Reason, kind_of
 from gateway.embedded import EmbeddedValkey
+from gateway.identity import AUTHELIA, OAUTH2_PROXY
 from gateway.model import SessionKey
 from gateway.store import faults, scripts
 from gateway.store.keys import Keys
@@ -313,12 +316,40 @@ def test_reserved_reasons_are_those_that_no_code_gives() -> None:
     assert reserved == {str(each) for each in Reason if f"Reason.{each.name}" not in source}
 
 
+def profiles(pages: Mapping[str, Page]) -> tuple[Profile, Profile]:
+    prefix = Settings().check.authelia.ext_authz_prefix
+    return (
+        oauth2_proxy.profile(Wording(), oauth2_proxy.Options(), pages),
+        authelia.profile(Wording(), prefix),
+    )
+
+
+def of_profiles() -> Iterator[Adapter]:
+    for each in profiles({}):
+        yield from (*each.exact.values(), *each.below.values())
+
+
+def test_documented_addresses_of_profiles_are_those_that_are_answered() -> None:
+    pages = Pages(*[None] * 6).by_path()  # type: ignore[arg-type]
+    answered = {
+        path for each in profiles(pages) for path in (*each.exact, *each.below, *each.pages)
+    }
+    rows = rows_of(DOCS / "migrating.md", "address")
+    assert {path for _, cells in rows for path in codes(cells[0])} == answered
+
+
+def test_documented_headers_of_profiles_are_the_defaults() -> None:
+    rows = rows_of(DOCS / "migrating.md", "header")
+    documented = {code(cells[0]): cells[1].split("`")[1] for _, cells in rows}
+    assert documented == dict(OAUTH2_PROXY.headers + AUTHELIA.headers)
+
+
 def test_documented_statuses_are_what_the_adapters_answer() -> None:
     kinds = [Kind.SIGN_IN, Kind.FORBIDDEN, Kind.UNKNOWN]
     example = {kind_of(reason): DENIALS[reason] for reason in Reason}
     answered = {
         adapter.name: [str(int(adapter.write(example[k], None, Wording()).status)) for k in kinds]
-        for adapter in (*ADAPTERS.values(), EXT_AUTHZ, EXT_AUTHZ_GRPC)
+        for adapter in (*ADAPTERS.values(), EXT_AUTHZ, EXT_AUTHZ_GRPC, *of_profiles())
     }
     rows = rows_of(DOCS / "reasons.md", "adapter")
     assert {code(cells[0]): cells[1:] for _, cells in rows} == answered

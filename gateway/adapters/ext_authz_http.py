@@ -35,7 +35,12 @@ X_FORWARDED_FOR = istr("X-Forwarded-For")
 
 def read(subrequest: Subrequest, trusted: Trusted) -> CheckRequest | Reason:
     """Return the request that Envoy asks about."""
-    target = subrequest.path.removeprefix(PREFIX)
+    return read_below(PREFIX, subrequest, trusted)
+
+
+def read_below(prefix: str, subrequest: Subrequest, trusted: Trusted) -> CheckRequest | Reason:
+    """Return the request whose path stands behind `prefix`, which is Envoy's `path_prefix`."""
+    target = subrequest.path.removeprefix(prefix)
     host = sole(subrequest, HOST)
     scheme = scheme_of(subrequest)
     address = _address(subrequest, trusted)

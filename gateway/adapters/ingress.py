@@ -24,9 +24,14 @@ X_REAL_IP = istr("X-Real-IP")
 
 def read(subrequest: Subrequest, _: Trusted) -> CheckRequest | Reason:
     """Return the request that the ingress asks about."""
+    return read_url(subrequest, sole(subrequest, X_REAL_IP))
+
+
+def read_url(subrequest: Subrequest, client: str | None) -> CheckRequest | Reason:
+    """Return the request of an absolute URL; `client` is what the proxy says of the address."""
     method = sole(subrequest, X_ORIGINAL_METHOD)
     url = _URL.fullmatch(sole(subrequest, X_ORIGINAL_URL) or "")
-    address = sole_address(sole(subrequest, X_REAL_IP))
+    address = sole_address(client)
     if not (method and url and address):
         return Reason.BAD_FORWARDED_REQUEST
     return CheckRequest(

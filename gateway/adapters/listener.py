@@ -7,7 +7,7 @@ policy says.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from time import perf_counter as _now
 
@@ -17,7 +17,17 @@ from ..identity import lines
 from ..model import CheckRequest
 from . import auth_request, ext_authz_http, forward_auth, ingress
 from .answers import allowed
-from .wire import NEVER_CACHED, Adapter, Answer, Subrequest, Trusted, Wording
+from .wire import (
+    NEVER_CACHED,
+    Adapter,
+    Answer,
+    Endpoint,
+    Page,
+    Profile,
+    Subrequest,
+    Trusted,
+    Wording,
+)
 
 ADAPTERS = {
     "/check/auth_request": auth_request.ADAPTER,
@@ -25,7 +35,7 @@ ADAPTERS = {
     "/check/forward_auth": forward_auth.ADAPTER,
 }
 
-_BELOW_EXT_AUTHZ = ext_authz_http.PREFIX + "/"
+BELOW = {ext_authz_http.PREFIX + "/": ext_authz_http.ADAPTER}
 
 NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, NEVER_CACHED)
 
@@ -45,6 +55,7 @@ class CheckListener:
         wording: Wording,
         trusted: Trusted,
         *,
+        profiles: Sequence[Profile] = (),
         observe: Observe,
         on_fault: OnFault,
     ) -> None:
@@ -53,13 +64,21 @@ class CheckListener:
         self._wording = wording
         self._observe = observe
         self._on_fault = on_fault
+        self._exact: dict[str, Endpoint] = {}
+        self._below: dict[str, Endpoint] = {}
+        self._pages: dict[str, Page] = {}
+        for each in (Profile(wording, ADAPTERS, BELOW), *profiles):
+            self._exact |= {path: Endpoint(a, each.wording) for path, a in each.exact.items()}
+            self._below |= {path: Endpoint(a, each.wording) for path, a in each.below.items()}
+            self._pages |= each.pages
 
     def answer_now(self, subrequest: Subrequest) -> bytes | None:
         """Answer what needs no wait; None leaves it to `answer`, which begins again."""
         started = _now()
-        adapter = ADAPTERS.get(subrequest.path) or adapter_of(subrequest.path)
-        if adapter is None:
-            return NOT_FOUND.on_the_wire()
+        endpoint = self._exact.get(subrequest.path) or self._endpoint_of(subrequest.path)
+        if endpoint is None:
+            return None if self._pages else NOT_FOUND.on_the_wire()
+        adapter, wording = endpoint
         try:
             asked = adapter.read(subrequest, self.trusted)
             if isinstance(asked, Reason):
@@ -70,9 +89,9 @@ class CheckListener:
                     return None
                 decision = outcome
             if decision.reason is None:
-                answer = allowed(decision)
+                answer = allowed(decision, wording)
             else:
-                refused = adapter.write(decision, known, self._wording)
+                refused = adapter.write(decision, known, wording)
                 answer = refused.on_the_wire(headless=subrequest.method == "HEAD")
             self._observe(adapter.name, known, decision, _now() - started)
         except Exception:  # noqa: BLE001  (`answer` meets it again, and reports it)
@@ -82,9 +101,13 @@ class CheckListener:
     async def answer(self, subrequest: Subrequest, adapter: Adapter | None = None) -> Answer:
         """Answer one subrequest; a bug answers as "we do not know", never as an allow."""
         started = _now()
-        adapter = adapter or adapter_of(subrequest.path)
         if adapter is None:
-            return NOT_FOUND
+            endpoint = self._endpoint_of(subrequest.path)
+            if endpoint is None:
+                return await self._open(subrequest)
+            adapter, wording = endpoint
+        else:
+            wording = self._wording
         known: CheckRequest | None = None
         decision = DENIALS[Reason.INTERNAL_ERROR]
         try:
@@ -94,10 +117,10 @@ class CheckListener:
             else:
                 known = asked
                 decision = await self._authorizer.check(asked)
-            answer = adapter.write(decision, known, self._wording)
+            answer = adapter.write(decision, known, wording)
         except Exception as error:  # noqa: BLE001  (the last line of defence)
             decision = DENIALS[Reason.INTERNAL_ERROR]
-            answer = adapter.write(decision, None, self._wording)
+            answer = adapter.write(decision, None, wording)
             self._report(error)
         try:
             self._observe(adapter.name, known, decision, _now() - started)
@@ -107,17 +130,43 @@ class CheckListener:
 
     def stranger(self, target: str) -> Answer:
         """Answer a peer that is no proxy: whatever it asked, it may not ask."""
-        adapter = adapter_of(target)
-        return NOT_FOUND if adapter is None else self.refuse(adapter, Reason.UNTRUSTED_PEER)
+        endpoint = self._endpoint_of(target)
+        return NOT_FOUND if endpoint is None else self._refuse(endpoint, Reason.UNTRUSTED_PEER)
 
     def refuse(self, adapter: Adapter, reason: Reason) -> Answer:
         """Answer a question that is not looked at, or no longer."""
+        return self._refuse(Endpoint(adapter, self._wording), reason)
+
+    def _refuse(self, endpoint: Endpoint, reason: Reason) -> Answer:
+        adapter, wording = endpoint
         decision = DENIALS[reason]
         try:
             self._observe(adapter.name, None, decision, 0.0)
         except Exception as error:  # noqa: BLE001  (a full disk must not change the answer)
             self._report(error)
-        return adapter.write(decision, None, self._wording)
+        return adapter.write(decision, None, wording)
+
+    async def _open(self, subrequest: Subrequest) -> Answer:
+        """Answer what is no check: a page of a profile, or nothing that is here."""
+        page = self._pages.get(subrequest.path.partition("?")[0])
+        if page is None:
+            return NOT_FOUND
+        try:
+            return await page(subrequest)
+        except Exception as error:  # noqa: BLE001  (the last line of defence)
+            self._report(error)
+            return self.broken(None, ours=True)
+
+    def _endpoint_of(self, target: str) -> Endpoint | None:
+        """Return what answers checks at an address, None where nothing does."""
+        endpoint = self._exact.get(target)
+        if endpoint is not None:
+            return endpoint
+        path = target.partition("?")[0]
+        for prefix, below in self._below.items():
+            if path.startswith(prefix):
+                return below
+        return self._exact.get(path)
 
     def broken(self, error: BaseException | None, *, ours: bool) -> Answer:
         """Return what to answer to a request that is not even HTTP, or that broke the server.
@@ -132,12 +181,3 @@ class CheckListener:
     def _report(self, error: Exception) -> None:
         with contextlib.suppress(Exception):
             self._on_fault(error)
-
-
-def adapter_of(target: str) -> Adapter | None:
-    """Return the adapter of an endpoint, None for anything that is not one."""
-    adapter = ADAPTERS.get(target)
-    if adapter is not None:
-        return adapter
-    path = target.partition("?")[0]
-    return ext_authz_http.ADAPTER if path.startswith(_BELOW_EXT_AUTHZ) else ADAPTERS.get(path)

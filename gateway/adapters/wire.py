@@ -5,8 +5,8 @@ for reading headers. Missing, repeated, empty or malformed input is refused, nev
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from multidict import CIMultiDictProxy, istr
 
 from ..decision import Decision, Reason
-from ..identity import lines
+from ..identity import NOBODY, lines
 from ..model import CheckRequest
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -84,6 +84,13 @@ class Wording:
     """What the operator chose about answers."""
 
     login_url: str = ""  # with {url} where the return address goes; "": no sign-in page
+    nobody: bytes = NOBODY  # the identity headers of an allow that knows nobody
+    profile: int | None = None  # which profile's header lines of a session; None: the native ones
+    allows: HTTPStatus = HTTPStatus.OK
+    opening: bytes = field(init=False)  # of an allow, as it goes over the wire
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "opening", _STATUS_LINES[self.allows])
 
 
 Read = Callable[[Subrequest, "Trusted"], CheckRequest | Reason]
@@ -97,6 +104,26 @@ class Adapter:
     name: str
     read: Read
     write: Write
+
+
+class Endpoint(NamedTuple):
+    """What answers at an address."""
+
+    adapter: Adapter
+    wording: Wording
+
+
+Page = Callable[[Subrequest], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The addresses of a peer whose place the gateway takes."""
+
+    wording: Wording
+    exact: Mapping[str, Adapter] = field(default_factory=dict)
+    below: Mapping[str, Adapter] = field(default_factory=dict)  # by how the path begins
+    pages: Mapping[str, Page] = field(default_factory=dict)  # for people, through the proxy
 
 
 class Trusted:

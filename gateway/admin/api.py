@@ -11,6 +11,7 @@ from typing import TypeVar
 import orjson
 from aiohttp import web
 
+from ..credentials import CookieOptions
 from ..errors import StoreUnavailable
 from ..model import Actor, EndState
 from ..sessions import Receipt, Sessions
@@ -29,7 +30,6 @@ from .bodies import (
 from .problems import REQUEST_ID, Refused, answer_problems
 from .routes import Route
 from .tokens import Grant, Grants
-from .views import CookieOptions
 
 Value = TypeVar("Value")
 

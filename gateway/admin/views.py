@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ..credentials import CookieOptions
 from ..model import Ended, Session
 from ..sessions import NewSession, Receipt
-
-
-@dataclass(frozen=True, slots=True)
-class CookieOptions:
-    """The attributes of the session cookie."""
-
-    name: str
-    same_site: str
-    domain: str
-    secure: bool
-
-    def header(self, token: str, session: Session) -> str:
-        """Return the value of Set-Cookie. No Max-Age unless the user asked to be remembered."""
-        parts = [f"{self.name}={token}", "Path=/", "HttpOnly"]
-        parts += ["Secure"] if self.secure else []
-        parts += [f"SameSite={self.same_site.capitalize()}"]
-        parts += [f"Domain={self.domain}"] if self.domain else []
-        if session.remember:
-            # Both come with a fresh token only, so the last activity is now.
-            parts.append(f"Max-Age={(session.expires_ms - session.last_seen_ms) // 1000}")
-        return "; ".join(parts)
 
 
 def time_of(instant_ms: int) -> str:

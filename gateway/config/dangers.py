@@ -9,9 +9,20 @@ from typing import Any
 
 from ..coverage import never_reached
 from ..errors import Problem
+from ..identity import name_problems
 from ..lifetime import Lifetime, beyond
 from ..rules import problems_of
-from .settings import Admin, Check, Cookie, Network, Policy, Session, Settings
+from .settings import (
+    Admin,
+    Check,
+    Cookie,
+    Identity,
+    Network,
+    Policy,
+    Session,
+    Settings,
+    Told,
+)
 
 # What a script makes of a variable that is not set.
 _DIGEST_OF_NOTHING = hashlib.sha256(b"").hexdigest()
@@ -24,6 +35,7 @@ def dangers_of(settings: Settings) -> list[Problem]:
         *_cookie_dangers(settings.session.cookie),
         *_admin_dangers(settings.admin),
         *_check_dangers(settings.check),
+        *_identity_dangers(settings.identity),
         *_policy_dangers(settings.policy, settings.session.lifetime),
     ]
 
@@ -112,7 +124,7 @@ def _check_dangers(check: Check) -> list[Problem]:
             for address in check.grpc_listen
             if address.startswith("unix:")
         ]  # fmt: skip
-    return found
+    return found + _profile_dangers(check)
 
 
 def _has_grpc() -> bool:
@@ -122,6 +134,31 @@ def _has_grpc() -> bool:
     except ImportError:
         return False
     return bool(grpc and google.protobuf)
+
+
+def _profile_dangers(check: Check) -> list[Problem]:
+    found = []
+    if len(set(check.profiles)) < len(check.profiles):
+        found.append(Problem("check.profiles", "names a profile twice; name each once"))
+    prefix = check.authelia.ext_authz_prefix
+    if prefix.startswith(("/check", "/oauth2")) or not prefix.startswith("/api/authz/ext-authz"):
+        found.append(
+            Problem("check.authelia.ext_authz_prefix", "must begin with /api/authz/ext-authz")
+        )
+    return found
+
+
+def _identity_dangers(identity: Identity) -> list[Problem]:
+    sections = {
+        "identity": identity,
+        "identity.oauth2_proxy": identity.oauth2_proxy,
+        "identity.authelia": identity.authelia,
+    }
+    return [
+        Problem(f"{place}.headers" + (f".{name}" if name else ""), message)
+        for place, told in sections.items()
+        for name, message in name_problems(told.header_set)
+    ]
 
 
 def _together(networks: Iterable[Network]) -> Iterator[Network]:
@@ -194,8 +231,25 @@ def warnings_of(settings: Settings) -> list[Problem]:
                 "answered before all replicas know of it",
             )
         )
-    if settings.check.raw_utf8:
-        found.append(Problem("check.raw_utf8", "true: identity headers may hold non-ASCII bytes"))
+    return found + _identity_warnings(settings)
+
+
+def _identity_warnings(settings: Settings) -> list[Problem]:
+    identity, profiles = settings.identity, settings.check.profiles
+    sections: dict[str, Told] = {"identity": identity}
+    if "oauth2-proxy" in profiles:
+        sections["identity.oauth2_proxy"] = identity.oauth2_proxy
+    if "authelia" in profiles:
+        sections["identity.authelia"] = identity.authelia
+    found = [
+        Problem(f"{place}.raw_utf8", "true: identity headers may hold non-ASCII bytes")
+        for place, told in sections.items()
+        if told.raw_utf8
+    ]
+    if profiles and not settings.pages.login_url:
+        found.append(
+            Problem("pages.login_url", "is empty: the profiles cannot send anybody to sign in")
+        )
     return found
 
 

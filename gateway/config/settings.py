@@ -17,8 +17,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..identity import AUTHELIA, NATIVE, OAUTH2_PROXY, HeaderSet
 from ..lifetime import PRESETS, Lifetime, parse_duration_ms
-from ..model import HIGHEST_AAL, LOWEST_AAL
+from ..model import HIGHEST_AAL, LOWEST_AAL, Narrowing
 from ..rules import Access, RuleSpec
 
 ENV_PREFIX = "GW_"
@@ -133,6 +134,60 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _header_name(name: str) -> str:
+    if name and not re.fullmatch(r"[A-Za-z0-9-]+", name):
+        raise ValueError("is not a header name: letters, digits and - only")
+    return name
+
+
+def _redirect_domain(domain: str) -> str:
+    if not re.fullmatch(r"(\*?\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:(\d{1,5}|\*))?", domain):
+        raise ValueError(
+            'write "app.example.com", ".example.com" for all below it, or with ":port"'
+        )
+    return domain
+
+
+def _mail_domain(domain: str) -> str:
+    if not re.fullmatch(r"(\*?\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", domain):
+        raise ValueError('write "example.com", or ".example.com" for all below it')
+    return domain
+
+
+def _path_prefix(prefix: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", prefix):
+        raise ValueError("must be a path such as /api/authz/ext-authz/")
+    return prefix
+
+
+class OAuth2Proxy(Section):
+    """How proxies ask that were configured for oauth2-proxy."""
+
+    family: Literal["nginx", "ingress", "forward_auth"] = "nginx"
+    method_header: Annotated[str, AfterValidator(_header_name)] = ""
+    redirect_domains: tuple[Annotated[str, AfterValidator(_redirect_domain)], ...] = ()
+    allowed_emails: tuple[str, ...] = ()
+    allowed_email_domains: tuple[Annotated[str, AfterValidator(_mail_domain)], ...] = ()
+
+    @property
+    def narrowing(self) -> tuple[Narrowing, ...]:
+        """What every session must satisfy at this profile's address."""
+        limits = (
+            Narrowing("emails", frozenset(self.allowed_emails)),
+            Narrowing("email_domains", frozenset(self.allowed_email_domains)),
+        )
+        return tuple(each for each in limits if each.allowed)
+
+
+class Authelia(Section):
+    """How proxies ask that were configured for Authelia."""
+
+    ext_authz_prefix: Annotated[str, AfterValidator(_path_prefix)] = "/api/authz/ext-authz/"
+
+
+ProfileName = Literal["oauth2-proxy", "authelia"]
+
+
 class Check(Section):
     """The listener that proxies ask."""
 
@@ -144,8 +199,45 @@ class Check(Section):
     trusted_hops: Annotated[int, Field(ge=0, le=16)] = 0
     grpc_listen: tuple[ListenAddress, ...] = ()
     workers: Annotated[int, Field(ge=1, le=256)] = 1
-    raw_utf8: bool = False
+    profiles: tuple[ProfileName, ...] = ()
+    oauth2_proxy: OAuth2Proxy = OAuth2Proxy()
+    authelia: Authelia = Authelia()
     drain: Duration = 2000
+
+
+class Told(Section):
+    """Identity headers: name and source of each, and how their values are written."""
+
+    headers: dict[str, str] = Field(default=dict(NATIVE.headers))
+    separator: Literal[",", ";", "|", " "] = ","
+    raw_utf8: bool = False
+
+    @property
+    def header_set(self) -> HeaderSet:
+        return HeaderSet(tuple(self.headers.items()), self.separator, self.raw_utf8)
+
+
+class ToldOAuth2Proxy(Told):
+    """The same at the addresses of oauth2-proxy."""
+
+    headers: dict[str, str] = Field(default=dict(OAUTH2_PROXY.headers))
+
+
+class ToldAuthelia(Told):
+    """The same at the addresses of Authelia."""
+
+    headers: dict[str, str] = Field(default=dict(AUTHELIA.headers))
+
+
+class Identity(Told):
+    """What applications are told: at our own addresses, and at those of the profiles."""
+
+    oauth2_proxy: ToldOAuth2Proxy = ToldOAuth2Proxy()
+    authelia: ToldAuthelia = ToldAuthelia()
+
+    def of(self, profile: ProfileName) -> HeaderSet:
+        told: Told = self.oauth2_proxy if profile == "oauth2-proxy" else self.authelia
+        return told.header_set
 
 
 class Pages(Section):
@@ -324,6 +416,7 @@ class Settings(BaseSettings):
     )
 
     check: Check = Check()
+    identity: Identity = Identity()
     pages: Pages = Pages()
     admin: Admin = Admin()
     redis: Redis = Redis()

@@ -18,7 +18,9 @@ from ..model import SessionKey, Standing
 # Includes the time that the machine was suspended; CLOCK_MONOTONIC does not, on Linux.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # What an entry takes besides its header lines and roles (measured, 64 bits).
-_ENTRY_BYTES = 530
+_ENTRY_BYTES = 548
+# The same of the profiles' header lines together with the e-mail address, and of each of them.
+_PROFILES_BYTES, _PROFILE_BYTES = 90, 41
 _EVICTED_AT_ONCE = 16  # a sixteenth: to find the oldest of a dict takes longer the more went before
 
 
@@ -122,4 +124,8 @@ class NearCache:
 
 
 def _size(session: Standing) -> int:
-    return _ENTRY_BYTES + len(session.identity)
+    own = _ENTRY_BYTES + len(session.identity)
+    if not session.profiles:
+        return own
+    blocks = sum(len(each) + _PROFILE_BYTES for each in session.profiles)
+    return own + _PROFILES_BYTES + blocks + len(session.email)

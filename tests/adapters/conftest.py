@@ -9,7 +9,7 @@ import pytest
 
 from tests.decision.samples import make_session
 
-from .families import FAMILIES, Family
+from .families import FAMILIES, PROFILES, Family
 from .gate import Gate, serving
 
 
@@ -21,7 +21,7 @@ async def gate(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield gate
 
 
-@pytest.fixture(params=FAMILIES, ids=lambda family: family.name)
+@pytest.fixture(params=FAMILIES + PROFILES, ids=lambda family: family.name)
 def family(request: pytest.FixtureRequest) -> Family:
     chosen: Family = request.param
     return chosen

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from gateway.identity import AUTHELIA, NATIVE, OAUTH2_PROXY, HeaderSet
 
 from .calls import message
 
@@ -43,10 +46,21 @@ class Family:
     malformed: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     grpc: bool = False
     raw: bool = False  # of gRPC: the headers are sent as they came
+    allows: int = 200
+    told: HeaderSet = NATIVE
+    login: str = "X-Auth-Login"  # the header of a 401 that says where to sign in
+    scheme: Literal["header", "url", "fixed"] = "header"  # where the proxy tells it
+    tells_host: bool = True  # the Host of the subrequest is the client's
+    tells_method: bool = True
+    in_line: bool = False  # the client's path and method are those of the subrequest itself
 
     @property
     def id(self) -> str:
         return f"{self.name}-raw" if self.raw else self.name
+
+    @property
+    def user(self) -> str:
+        return self.told.names[0]
 
     def request(self, asked: Asked, drop: str = "", extra: tuple[Header, ...] = ()) -> bytes:
         """Return the whole subrequest, without the header `drop`, with `extra` after the rest."""
@@ -115,11 +129,27 @@ def _attributes(asked: Asked) -> list[Header]:
     ]
 
 
-_METHODS = (b"get", b"G ET", b"FETCH", b"CONNECT", b"GET, POST", b"\xff")
+_METHODS = (b"get", b"G ET", b"FETCH", b"CONNECT", b"GET, POST", b"*", b"\xff")
 _TARGETS = (b"app", b"http://app.example.com/app/x", b"*", b"/a b", b"/app/\xff", b"/app/x#y", b"?")
 _HOSTS = (b"a,b", b"a/b", b"u@a", b"a b", b"-", b"a..b", b"a:x", b"\xff.example.com")
 _SOLE = (b"x", b"192.0.2.7, 192.0.2.8", b"192.0.2.07", b"192.0.2.7:80", b"fe80::1%x", b"\xff", b"-")
 _LISTS = (b"x", b"192.0.2.7, x", b"192.0.2.7,", b"192.0.2.7:80", b"fe80::1%x", b"\xff", b"unknown")
+_URLS = (
+    b"/app/x",
+    b"app.example.com/app/x",
+    b"//app.example.com/app/x",
+    b"ftp://app.example.com/app/x",
+    b"HTTPS://app.example.com/app/x",
+    b"https://app.example.com",
+    b"https://app.example.com?x",
+    b"https:///app/x",
+    b"https://u@app.example.com/app/x",
+    b"https://app.example.com,evil/app/x",
+    b"https://app.example.com\\x/app/x",
+    b"https://app.example.com/app x",
+    b"https://app.example.com/app/x#y",
+    b"https://app.example.com/app/\xff",
+)
 _SCHEMES = (b"ftp", b"HTTPS", b"https, http", b"javascript", b"-", b"WS", b"wss:")
 
 AUTH_REQUEST = Family(
@@ -144,26 +174,9 @@ INGRESS = Family(
     ("X-Original-Method", "X-Original-URL", "X-Real-IP"),
     unknown=403,
     hands_on=False,
-    malformed={
-        "X-Original-Method": _METHODS,
-        "X-Original-URL": (
-            b"/app/x",
-            b"app.example.com/app/x",
-            b"//app.example.com/app/x",
-            b"ftp://app.example.com/app/x",
-            b"HTTPS://app.example.com/app/x",
-            b"https://app.example.com",
-            b"https://app.example.com?x",
-            b"https:///app/x",
-            b"https://u@app.example.com/app/x",
-            b"https://app.example.com,evil/app/x",
-            b"https://app.example.com\\x/app/x",
-            b"https://app.example.com/app x",
-            b"https://app.example.com/app/x#y",
-            b"https://app.example.com/app/\xff",
-        ),
-        "X-Real-IP": _SOLE,
-    },
+    malformed={"X-Original-Method": _METHODS, "X-Original-URL": _URLS, "X-Real-IP": _SOLE},
+    scheme="url",
+    tells_host=False,
 )
 FORWARD_AUTH = Family(
     "forward_auth",
@@ -179,15 +192,23 @@ FORWARD_AUTH = Family(
         "X-Forwarded-For": _LISTS,
         "X-Forwarded-Proto": _SCHEMES,
     },
+    tells_host=False,
 )
+
+
+def _behind(prefix: bytes) -> Callable[[Asked], bytes]:
+    return lambda asked: asked.method.encode() + b" " + prefix + asked.target + b" HTTP/1.1"
+
+
 EXT_AUTHZ = Family(
     "ext_authz_http",
-    lambda asked: asked.method.encode() + b" /check/ext_authz" + asked.target + b" HTTP/1.1",
+    _behind(b"/check/ext_authz"),
     _ext_authz,
     ("Host",),
     unknown=403,
     hands_on=True,
     malformed={"Host": _HOSTS, "X-Forwarded-For": _LISTS, "X-Forwarded-Proto": _SCHEMES},
+    in_line=True,
 )
 FAMILIES = (AUTH_REQUEST, INGRESS, FORWARD_AUTH, EXT_AUTHZ)
 
@@ -213,3 +234,61 @@ def _grpc(*, raw: bool) -> Family:
 
 
 GRPC = (_grpc(raw=False), _grpc(raw=True))
+
+
+# --- profiles --------------------------------------------------------------------------------
+
+
+def _oauth2_nginx(asked: Asked) -> list[Header]:
+    return [
+        ("Host", asked.host.encode()),
+        ("X-Real-IP", asked.address.encode()),
+        ("X-Forwarded-Uri", asked.target),
+    ]
+
+
+def _authelia_nginx(asked: Asked) -> list[Header]:
+    return [
+        ("Host", b"gateway.internal"),
+        ("X-Original-Method", asked.method.encode()),
+        ("X-Original-URL", asked.url),
+        ("X-Forwarded-For", asked.address.encode()),
+    ]
+
+
+OAUTH2 = Family(
+    "oauth2_proxy",
+    _fixed("/oauth2/auth"),
+    _oauth2_nginx,
+    ("Host", "X-Forwarded-Uri", "X-Real-IP"),
+    unknown=403,
+    hands_on=False,
+    malformed={"X-Forwarded-Uri": _TARGETS, "Host": _HOSTS, "X-Real-IP": _SOLE},
+    allows=202,
+    told=OAUTH2_PROXY,
+    scheme="fixed",
+    tells_method=False,
+)
+AUTHELIA_AUTH_REQUEST = Family(
+    "authelia_auth_request",
+    _fixed("/api/authz/auth-request"),
+    _authelia_nginx,
+    ("X-Original-Method", "X-Original-URL", "X-Forwarded-For"),
+    unknown=403,
+    hands_on=False,
+    malformed={"X-Original-Method": _METHODS, "X-Original-URL": _URLS, "X-Forwarded-For": _SOLE},
+    told=AUTHELIA,
+    login="Location",
+    scheme="url",
+    tells_host=False,
+)
+AUTHELIA_FORWARD_AUTH = replace(
+    FORWARD_AUTH,
+    name="authelia_forward_auth",
+    line=_fixed("/api/authz/forward-auth"),
+    told=AUTHELIA,
+)
+AUTHELIA_EXT_AUTHZ = replace(
+    EXT_AUTHZ, name="authelia_ext_authz", line=_behind(b"/api/authz/ext-authz/"), told=AUTHELIA
+)
+PROFILES = (OAUTH2, AUTHELIA_AUTH_REQUEST, AUTHELIA_FORWARD_AUTH, AUTHELIA_EXT_AUTHZ)

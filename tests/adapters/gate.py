@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from gateway.adapters import authelia, oauth2_proxy
 from gateway.adapters.connection import CheckServer
 from gateway.adapters.grpc_server import GrpcServer
 from gateway.adapters.listener import CheckListener
-from gateway.adapters.wire import Trusted, Wording
+from gateway.adapters.wire import Page, Profile, Trusted, Wording
 from gateway.decision import Decision
+from gateway.identity import AUTHELIA, NATIVE, OAUTH2_PROXY, standing_of
 from gateway.model import CheckRequest, Session, Standing
 from gateway.rules import Access, RuleSpec
 from tests import servers
@@ -132,6 +136,16 @@ class Connection:
             await self._writer.wait_closed()
 
 
+def profiles_of(login_url: str, pages: Mapping[str, Page]) -> tuple[Profile, ...]:
+    """Return both profiles as they are unless somebody chooses otherwise."""
+    return (
+        oauth2_proxy.profile(
+            Wording(login_url, OAUTH2_PROXY.nobody, 0), oauth2_proxy.Options(), pages
+        ),
+        authelia.profile(Wording(login_url, AUTHELIA.nobody, 1), "/api/authz/ext-authz/"),
+    )
+
+
 @contextlib.asynccontextmanager
 async def serving(
     *sessions: Session,
@@ -141,16 +155,21 @@ async def serving(
     login_url: str = LOGIN,
     raw_utf8: bool = False,
     rules: list[RuleSpec] = RULES,
+    profiles: bool = True,
+    pages: Mapping[str, Page] | None = None,
 ) -> AsyncIterator[Gate]:
     """Serve on a port of the kernel's choice and, with `folder`, on a Unix socket in it."""
-    store = FakeStore(*sessions)
+    told = [replace(each, raw_utf8=raw_utf8) for each in (NATIVE, OAUTH2_PROXY, AUTHELIA)]
+    stand = partial(standing_of, native=told[0], profiles=tuple(told[1:]))
+    store = FakeStore(*sessions, stand=stand)
     activity: list[Standing] = []
     faults: list[Exception] = []
     observed: list[tuple[str, CheckRequest | None, Decision]] = []
     listener = CheckListener(
-        make_authorizer(rules, store, activity, raw_utf8=raw_utf8),
+        make_authorizer(rules, store, activity, stand=stand),
         Wording(login_url),
         Trusted(tuple(ipaddress.ip_network(each) for each in trusted), hops),
+        profiles=profiles_of(login_url, pages or {}) if profiles else (),
         observe=lambda adapter, asked, decision, s: observed.append((adapter, asked, decision)),
         on_fault=faults.append,
     )

@@ -21,7 +21,7 @@ from gateway.adapters.messages import CheckRequest, CheckResponse, HealthRequest
 from gateway.adapters.wire import Answer, Wording
 from gateway.decision import DENIALS, PUBLIC, Decision, Reason
 from gateway.errors import ConfigurationError
-from gateway.identity import HEADERS, standing_of
+from gateway.identity import HEADERS, HeaderSet, standing_of
 from gateway.model import SessionKey
 from gateway.ports import Reading
 from gateway.rules import Access, RuleSpec
@@ -134,6 +134,18 @@ def all_spellings(name: str) -> list[str]:
         "".join(itertools.chain(*zip(parts, (*signs, ""), strict=True)))
         for signs in itertools.product("-_.", repeat=len(parts) - 1)
     ]
+
+
+def test_configured_names_are_the_ones_that_are_set_and_cleared() -> None:
+    """Those in use, not those that are shipped; for somebody and for nobody."""
+    told = HeaderSet((("Remote-User", "user"), ("Remote-Groups", "roles")))
+    claims = ("remote_user", "remote.groups", "x_auth_user", "remote-user")
+    request = make_request()._replace(header_names=claims)
+    for decision in (PUBLIC, Decision(None, standing_of(make_session(), told))):
+        answer = ext_authz_grpc.write(decision, request, Wording(nobody=told.nobody))
+        allowed = CheckResponse.FromString(on_the_wire(answer)).ok_response
+        assert [option.header.key for option in allowed.headers] == ["Remote-User", "Remote-Groups"]
+        assert list(allowed.headers_to_remove) == ["remote_user", "remote.groups"]
 
 
 async def test_the_exact_name_is_not_removed(gate: Gate, family: Family) -> None:
@@ -514,9 +526,10 @@ async def test_there_is_no_other_method(gate: Gate, path: str) -> None:
 
 async def test_http_has_no_such_endpoint(gate: Gate) -> None:
     """The HTTP listener of a gateway knows its own adapters only."""
-    from gateway.adapters.listener import adapter_of
-
-    assert adapter_of("/envoy.service.auth.v3.Authorization/Check") is None
+    reply = await gate.send(
+        b"GET /envoy.service.auth.v3.Authorization/Check HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
+    assert (reply.status, gate.observed) == (404, [])
 
 
 async def test_an_address_that_cannot_be_had_is_one_clear_error(gate: Gate, tmp_path: Path) -> None:

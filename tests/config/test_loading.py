@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
     text = GOOD + '[session]\nidle = "1h"\nabsolute = "2h"\n[session.cookie]\nname = "a"\n'
     found = read(
         tmp_path, text, GW_SESSION__IDLE="15m", GW_SESSION__COOKIE__SAME_SITE="strict",
-        GW_CHECK__LISTEN='["127.0.0.1:1", "unix:/x.sock"]', GW_CHECK__RAW_UTF8="true",
+        GW_CHECK__LISTEN='["127.0.0.1:1", "unix:/x.sock"]', GW_IDENTITY__RAW_UTF8="true",
         GW_REDIS__PARTITIONS="4",
     )  # fmt: skip
     assert found.problems == ()
@@ -127,7 +128,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
     assert (settings.session.idle, settings.session.absolute) == (900_000, 7_200_000)
     assert (settings.session.cookie.name, settings.session.cookie.same_site) == ("a", "strict")
     assert settings.check.listen == ("127.0.0.1:1", "unix:/x.sock")
-    assert (settings.check.raw_utf8, settings.redis.partitions) == (True, 4)
+    assert (settings.identity.raw_utf8, settings.redis.partitions) == (True, 4)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +306,23 @@ TLS = 'tls_cert = "/c"\ntls_key = "/k"\n'
         ("[pages]\nlogin_url = 'https://login/'\n", "pages.login_url"),
         ("[pages]\nlogin_url = 'javascript:alert({url})'\n", "pages.login_url"),
         ("[redis]\nprefix = 'a{b}'\n", "redis.prefix"),
+        ("[check]\nprofiles = ['oauth2']\n", "check.profiles[1]"),
+        ("[check]\nprofiles = ['authelia', 'authelia']\n", "check.profiles"),
+        ("[check.oauth2_proxy]\nfamily = 'caddy'\n", "check.oauth2_proxy.family"),
+        ("[check.oauth2_proxy]\nmethod_header = 'X_Method'\n", "check.oauth2_proxy.method_header"),
+        ("[check.oauth2_proxy]\nredirect_domains = ['https://a']\n",
+         "check.oauth2_proxy.redirect_domains[1]"),
+        ("[check.oauth2_proxy]\nallowed_email_domains = ['*']\n",
+         "check.oauth2_proxy.allowed_email_domains[1]"),
+        ("[check.authelia]\next_authz_prefix = '/'\n", "check.authelia.ext_authz_prefix"),
+        ("[check.authelia]\next_authz_prefix = '/check/'\n", "check.authelia.ext_authz_prefix"),
+        ("[identity]\nheaders = {}\n", "identity.headers"),
+        ("[identity]\nseparator = ''\n", "identity.separator"),
+        ("[identity.authelia]\nseparator = 'ab'\n", "identity.authelia.separator"),
+        ("[identity]\nheaders = { X-User = 'password' }\n", "identity.headers.X-User"),
+        ("[identity]\nheaders = { X-User = 'metadata.' }\n", "identity.headers.X-User"),
+        ("[identity.oauth2_proxy]\nheaders = { X-User = 'User' }\n",
+         "identity.oauth2_proxy.headers.X-User"),
     ],
 )  # fmt: skip
 def test_dangerous_settings_are_refused(tmp_path: Path, text: str, place: str) -> None:
@@ -312,6 +330,59 @@ def test_dangerous_settings_are_refused(tmp_path: Path, text: str, place: str) -
     token = f'[[admin.tokens]]\nname = "a"\nsha256 = "{DIGEST}"\nscopes = []\n'
     found = read(tmp_path, text + ("" if place == "admin.tokens" else token))
     assert places(found) == [place]
+
+
+DANGEROUS = [
+    "Host", "Connection", "Cookie", "Set-Cookie", "Content-Length", "Transfer-Encoding", "Upgrade",
+    "TE", "Trailer", "Location", "Authorization", "WWW-Authenticate", "Cache-Control", "Vary",
+    "Content-Type", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Uri",
+    "X-Forwarded-Method", "X-Real-IP", "X-Original-URL", "X-Original-URI", "X-Rewrite-URL",
+    "X-Accel-Redirect", "X-Accel-Expires", "X-Envoy-Auth-Headers-To-Remove", "Proxy-Authorization",
+    "Sec-Fetch-Site", "Forwarded", "X-HTTP-Method-Override", "X-Auth-Reason", "X-Auth-Login",
+    "X-Auth-Step-Up",
+    "Keep-Alive", "Date", "Server", "Origin", "Referer", "X_User", "X.User", "X-User-", "-X-User",
+    "X--User", "Ä",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spell", [str, str.lower, str.upper])
+@pytest.mark.parametrize("name", DANGEROUS)
+def test_dangerous_header_names_are_refused(
+    tmp_path: Path, name: str, spell: Callable[[str], str]
+) -> None:
+    """What proxies and servers act on, and what one of them would drop or fold into another."""
+    text = f'[identity.authelia]\nheaders = {{ "{spell(name)}" = "user", X-Other = "email" }}\n'
+    assert places(read(tmp_path, text + GOOD)) == [f"identity.authelia.headers.{spell(name)}"]
+
+
+def test_names_that_differ_by_case_alone_are_refused(tmp_path: Path) -> None:
+    """They would be one header, with two values."""
+    text = '[identity]\nheaders = { X-User = "user", x-user = "email" }\n'
+    assert places(read(tmp_path, text + GOOD)) == ["identity.headers.x-user"]
+
+
+def test_headers_can_be_chosen(tmp_path: Path) -> None:
+    """Any other name, of any field or of what the application keeps in metadata."""
+    text = (
+        '[identity]\nheaders = { X-Forwarded-User = "user", Tenant = "metadata.org.id" }\n'
+        "separator = '|'\n[identity.oauth2_proxy]\nraw_utf8 = true\n"
+    )
+    found = read(tmp_path, text + GOOD)
+    assert (found.problems, found.warnings) == ((), ())
+    assert found.settings is not None
+    told = found.settings.identity.header_set
+    assert told.headers == (("X-Forwarded-User", "user"), ("Tenant", "metadata.org.id"))
+    assert (told.separator, told.raw_utf8) == ("|", False)
+    assert found.settings.identity.of("oauth2-proxy").raw_utf8
+
+
+def test_a_profile_without_a_sign_in_page_is_warned_of(tmp_path: Path) -> None:
+    text = "[check]\nprofiles = ['oauth2-proxy']\n[identity.oauth2_proxy]\nraw_utf8 = true\n"
+    found = read(tmp_path, text + GOOD)
+    assert [each.place for each in found.warnings] == [
+        "identity.oauth2_proxy.raw_utf8",
+        "pages.login_url",
+    ]
 
 
 def test_the_digest_of_an_empty_token_is_refused(tmp_path: Path) -> None:
@@ -327,7 +398,7 @@ def test_the_digest_of_an_empty_token_is_refused(tmp_path: Path) -> None:
         ("[admin]\nwithout_token = ['metrics']\n", "admin.without_token"),
         ("[session.cookie]\nname = 's'\nsecure = false\n", "session.cookie.secure"),
         ("[session.cookie]\ndomain = 'example.com'\n", "session.cookie.domain"),
-        ("[check]\nraw_utf8 = true\n", "check.raw_utf8"),
+        ("[identity]\nraw_utf8 = true\n", "identity.raw_utf8"),
         ("", "policy.rules"),
         ("[[policy.rules]]\naccess = 'deny'\n[[policy.rules]]\naccess = 'public'\n",
          "policy.rules[2]"),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.target import ANY_METHOD, METHODS
+
 from .test_commands import file, run
 from .test_loading import GOOD
 
@@ -112,6 +114,20 @@ def test_explain_says_rule_by_rule_why(config: Path, capsys: pytest.CaptureFixtu
     url = "https://x.example.com/next/"
     _, out, _ = run(capsys, "explain", "--config", str(config), "GET", url)
     assert "  rule 5 (* /next/** -> deny): shadow, not applied: decides" in out.splitlines()
+
+
+def test_explain_takes_a_method_that_is_not_told(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As behind oauth2-proxy's nginx: method by method, and what comes of all."""
+    url = "https://x.example.com/next/"
+    code, out, _ = run(capsys, "explain", "--config", str(config), ANY_METHOD, url)
+    lines = out.splitlines()
+    assert code == 0
+    assert [line for line in lines if line.startswith("method ")] == [
+        f"method {each}" for each in sorted(METHODS)
+    ]
+    assert lines[-1] == "allowed: public"
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from functools import partial
 from typing import Any, TypeVar
 
 from gateway.authorizer import Authorizer
 from gateway.credentials import key_of_token
 from gateway.errors import StoreUnavailable
-from gateway.identity import standing_of
+from gateway.identity import Stand, standing_of
 from gateway.model import CheckRequest, Client, Device, Session, SessionKey, Standing
 from gateway.policy import Policy
 from gateway.ports import Reading, SessionStore
@@ -66,7 +65,8 @@ def make_session(
 class FakeStore:
     """Only what a check asks of a store. `fault` is raised instead of an answer to `read`."""
 
-    def __init__(self, *sessions: Session) -> None:
+    def __init__(self, *sessions: Session, stand: Stand = standing_of) -> None:
+        self.stand = stand
         self.sessions = {session.key: session for session in sessions}
         self.remembers = False
         self.fault: Exception | None = None
@@ -77,7 +77,7 @@ class FakeStore:
         session = self.sessions.get(key) if trusted else None
         if session is None or session.idle_expires_ms <= NOW_MS:
             return None
-        return standing_of(session), NOW_MS
+        return self.stand(session), NOW_MS
 
     async def read(self, key: SessionKey) -> Reading:
         self.asked.append(key)
@@ -100,7 +100,7 @@ def make_authorizer(
     store: FakeStore,
     activity: list[Standing] | None = None,
     *,
-    raw_utf8: bool = False,
+    stand: Stand = standing_of,
     unknown_per_second: int = 0,
 ) -> Authorizer:
     noted = [] if activity is None else activity
@@ -109,7 +109,7 @@ def make_authorizer(
         store.as_store(),
         cookie_name=COOKIE,
         partitions=PARTITIONS,
-        stand=partial(standing_of, raw_utf8=raw_utf8),
+        stand=stand,
         on_activity=lambda session, now_ms: noted.append(session),
         unknown_per_second=unknown_per_second,
     )

@@ -9,16 +9,24 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from gateway.errors import InvalidInput
 from gateway.identity import (
+    AUTHELIA,
     HEADERS,
     MAX_BLOCK,
+    NATIVE,
     NOBODY,
+    OAUTH2_PROXY,
+    SEPARATORS,
+    HeaderSet,
     encode,
     headers_of,
     lines,
     problem_of,
-    size_of,
+    problems_of,
+    standing_of,
 )
+from gateway.sessions import check_identity
 
 from .samples import make_session
 
@@ -78,7 +86,10 @@ def test_an_unfit_value_is_never_written(field: str, value: str, raw_utf8: bool)
         "device": {"device": dataclasses.replace(session.device, id=value)},
     }.get(field, {field: value})  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"header|surrogates"):
-        headers_of(dataclasses.replace(session, **changes), raw_utf8=raw_utf8)  # type: ignore[arg-type]
+        headers_of(
+            dataclasses.replace(session, **changes),  # type: ignore[arg-type]
+            dataclasses.replace(NATIVE, raw_utf8=raw_utf8),
+        )
 
 
 def test_every_header_is_there_once_whoever_asks() -> None:
@@ -93,18 +104,134 @@ def test_every_header_is_there_once_whoever_asks() -> None:
         ("X-Auth-Session", session.id),
         ("X-Auth-Device", "laptop-1"),
     )
-    assert dict(headers_of(session, raw_utf8=True))["X-Auth-Name"] == "100% Zoë"
+    raw = dataclasses.replace(NATIVE, raw_utf8=True)
+    assert dict(headers_of(session, raw))["X-Auth-Name"] == "100% Zoë"
     assert dict(headers_of(make_session(roles=(), email="")))["X-Auth-Roles"] == ""
 
 
-@given(user=FIT, name=FIT, roles=st.lists(FIT, max_size=3).map(tuple))
-def test_the_size_is_what_the_wire_takes(user: str, name: str, roles: tuple[str, ...]) -> None:
-    """The limit at sign-in counts the bytes that a check will write."""
-    session = make_session(user=user, name=name, roles=roles)
-    try:
-        pairs = headers_of(session)
-    except ValueError:  # a role may end what the list begins
-        return
-    written = sum(len(f"{name}: {value}\r\n".encode()) for name, value in pairs)
-    assert written == size_of(user, session.email, name, roles, session.device.id)
-    assert MAX_BLOCK < 3072
+TOLD = HeaderSet(
+    (
+        ("X-User", "user"),
+        ("X-Roles", "roles"),
+        ("X-Tenant", "metadata.tenant"),
+        ("X-Teams", "metadata.teams"),
+    ),
+    separator="|",
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("acme", "acme"),
+        ("Zoë", "Zo%C3%AB"),
+        (7, "7"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (None, ""),
+        ("", ""),
+        ([], ""),
+        (["a", "b"], "a|b"),
+        (["a", 1, False, None], "a|1|false|"),
+        ("a|b", "a|b"),
+    ],
+)
+def test_metadata_can_be_told(value: object, written: str) -> None:
+    """Text as it is, numbers and truth as JSON, lists joined; what is missing is empty."""
+    session = dataclasses.replace(make_session(), metadata={"tenant": value, "other": {}})
+    assert headers_of(session, TOLD) == (
+        ("X-User", "ada"),
+        ("X-Roles", "member|staff"),
+        ("X-Tenant", written),
+        ("X-Teams", ""),
+    )
+    assert problems_of(session, TOLD) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"a": 1},
+        [["a"]],
+        [{}],
+        "a\r\nX-Roles: admin",
+        "a\né",
+        ["a", "b|c"],
+        "a ",
+        "\ud800",
+        ["a\n"],
+    ],
+)
+def test_metadata_that_cannot_be_told_is_a_problem_and_never_written(value: object) -> None:
+    """At sign-in it is refused with its place; from a store it raises, and so denies."""
+    session = dataclasses.replace(make_session(), metadata={"teams": value})
+    assert [field for field, _ in problems_of(session, TOLD)] == ["metadata.teams"]
+    with pytest.raises(ValueError, match=r"header|list|neither"):
+        headers_of(session, TOLD)
+    with pytest.raises(ValueError, match=r"header|list|neither"):
+        standing_of(session, NATIVE, (TOLD,))
+    with pytest.raises(InvalidInput):
+        check_identity(session, (NATIVE, TOLD))
+    check_identity(session, (NATIVE,))
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_one_role_is_never_read_as_two(separator: str) -> None:
+    """A role that holds the separator in use is refused, and never written."""
+    told = dataclasses.replace(TOLD, separator=separator)
+    session = make_session(roles=(f"a{separator}b",))
+    with pytest.raises(ValueError, match="list"):
+        headers_of(session, told)
+    with pytest.raises(InvalidInput, match="roles"):
+        check_identity(session, (told,))
+
+
+def test_lines_are_rendered_once_for_each_family() -> None:
+    """Each under its own names; the address is kept only where a profile may ask for it."""
+    session = make_session()
+    plain, full = standing_of(session), standing_of(session, NATIVE, (OAUTH2_PROXY, AUTHELIA))
+    assert (plain.profiles, plain.email) == ((), "")
+    assert full.identity == plain.identity
+    assert [block.decode().splitlines() for block in full.profiles] == [
+        [
+            "X-Auth-Request-User: ada",
+            "X-Auth-Request-Email: ada@example.com",
+            "X-Auth-Request-Preferred-Username: ada",
+            "X-Auth-Request-Groups: member,staff",
+        ],
+        [
+            "Remote-User: ada",
+            "Remote-Groups: member,staff",
+            "Remote-Name: Ada Lovelace",
+            "Remote-Email: ada@example.com",
+        ],
+    ]
+    assert full.email == "ada@example.com"
+    assert OAUTH2_PROXY.nobody.count(b": \r\n") == AUTHELIA.nobody.count(b": \r\n") == 4
+
+
+def test_every_family_s_lines_are_bounded() -> None:
+    """A sign-in that fits under our names may not fit under longer ones; it is refused then."""
+    long = HeaderSet(tuple((f"X-{'Long' * 20}-{number}", "name") for number in range(8)))
+    session = make_session(name="x" * 400)
+    check_identity(session, (NATIVE,))
+    assert [field for field, _ in problems_of(session, long)] == ["roles"]
+    with pytest.raises(InvalidInput, match=str(MAX_BLOCK)):
+        check_identity(session, (NATIVE, long))
+
+
+@given(user=FIT, name=FIT, role=FIT, raw_utf8=st.booleans())
+def test_whatever_is_told_is_one_line_for_each_name(
+    user: str, name: str, role: str, raw_utf8: bool
+) -> None:
+    """No value ends its line, for any family."""
+    session = make_session(user=user, name=name, roles=(role,))
+    for told in (NATIVE, OAUTH2_PROXY, AUTHELIA, TOLD):
+        chosen = dataclasses.replace(told, raw_utf8=raw_utf8)
+        try:
+            written = lines(headers_of(session, chosen))
+        except ValueError:  # a role with the separator
+            continue
+        found = [line.partition(b": ")[0].decode() for line in written.split(b"\r\n")[:-1]]
+        assert found == list(told.names)

@@ -66,7 +66,7 @@ def test_one_role_of_several_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "roles", [(), ("member",), ("Admin",), ("admin,owner",), ("",), ("administrator",)]
+    "roles", [(), ("member",), ("Admin",), ("admin;owner",), ("",), ("administrator",)]
 )
 def test_roles_are_compared_exactly(roles: tuple[str, ...]) -> None:
     """A role that only resembles the wanted one does not count."""

@@ -15,7 +15,7 @@ from gateway.explain import explanation
 from gateway.model import CheckRequest
 from gateway.policy import Policy, asked_of
 from gateway.rules import Access, RuleSpec, problems_of
-from gateway.target import METHODS, readings
+from gateway.target import ANY_METHOD, METHODS, readings
 
 from .samples import (
     MINUTE_MS,
@@ -208,6 +208,17 @@ def test_the_compiled_policy_decides_as_the_naive_one(
     reason = decided(specs, request_, person)
     assert reason in by_reading
     assert (reason is None) is (by_reading == {None})
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(specs=SPECS, request_=requests(PLAIN | ODD), person=PEOPLE)
+def test_an_untold_method_passes_only_where_every_method_does(
+    specs: list[RuleSpec], request_: CheckRequest, person: Person | None
+) -> None:
+    """Conditions and preflights included."""
+    every = {decided(specs, request_._replace(method=each), person) for each in METHODS}
+    reason = decided(specs, request_._replace(method=ANY_METHOD), person)
+    assert (reason is None) is (every == {None})
 
 
 @settings(max_examples=200, deadline=None, database=None)
