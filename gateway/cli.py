@@ -7,9 +7,11 @@ import ipaddress
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +29,7 @@ from .errors import ConfigurationError, InvalidInput
 from .explain import Supposed, decide, explanation, request_of
 from .http_call import Answered, call
 from .lifetime import parse_duration_ms
+from .migrate import Translation, from_authelia, from_oauth2_proxy
 from .model import HIGHEST_AAL, LOWEST_AAL, CheckRequest
 from .policy import Policy
 from .reloading import Source
@@ -223,6 +226,62 @@ def token(name: str) -> None:
     click.echo(
         f'tokens = [{{ name = "{name}", sha256 = "{digest_of(secret)}", scopes = {scopes} }}]'
     )
+
+
+@commands.group()
+def migrate() -> None:
+    """Print a peer's configuration as ours, and on standard error what is left to do."""
+
+
+peers_file = click.argument("file", type=click.Path(exists=True, dir_okay=False))
+
+
+@migrate.command("oauth2-proxy")
+@peers_file
+def migrate_oauth2_proxy(file: str) -> None:
+    """Translate a configuration FILE of oauth2-proxy."""
+    try:
+        options = tomllib.loads(_read_text(file))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(
+            f"{file}: is not TOML, as oauth2-proxy reads it: {error}"
+        ) from None
+    _print_translation(from_oauth2_proxy(options))
+
+
+@migrate.command("authelia")
+@click.option("--two-factor-always", is_flag=True, help="Sessions are made after two factors only.")
+@peers_file
+def migrate_authelia(*, file: str, two_factor_always: bool) -> None:
+    """Translate a configuration.yml FILE of Authelia."""
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigurationError(
+            "Authelia's file is YAML: install the extra `migrate` (or PyYAML) to read it"
+        ) from None
+    try:
+        config = yaml.safe_load(_read_text(file))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise ConfigurationError(f"{file}: is not YAML: {why}") from None
+    _print_translation(from_authelia(config, two_factor_always=two_factor_always))
+
+
+def _read_text(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file}: is not UTF-8 text") from None
+
+
+def _print_translation(made: Translation) -> None:
+    click.echo(made.toml(), nl=False)
+    for note in made.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"gateway: {len(made.rules)} rules, {len(made.notes)} notes", err=True)
 
 
 @commands.group()

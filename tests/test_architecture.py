@@ -43,6 +43,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "admin",
             "embedded",
             "http_call",
+            "migrate",
             "pages",
             "shadow",
             "sockets",
