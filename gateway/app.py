@@ -48,6 +48,7 @@ _RETRY_OPEN_S = 0.5
 _POLL_S = 5.0
 _REPORT_S = 1.0
 _WORKER_OPENS_S = 2.0
+_CANCEL_AGAIN_S = 0.1
 
 log = structlog.get_logger("gateway")
 
@@ -278,8 +279,11 @@ class App:
         task.add_done_callback(self._note_failure)
 
         async def stop() -> None:
-            task.cancel()
-            await asyncio.wait([task])
+            # Again and again: `wait_for` of Python 3.11, and redis-py by it, loses a cancellation
+            # that comes together with what was waited for.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
 
         stack.push_async_callback(stop)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import http.client
 import os
 import signal
@@ -11,8 +13,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from gateway.app import App
 from gateway.embedded import EmbeddedValkey
 from tests import servers
+from tests.admin.harness import settings
 
 from .harness import Gateway, log_lines, log_of, question, until
 
@@ -100,3 +104,25 @@ def test_a_leaving_gateway_is_not_ready() -> None:
             answer = gateway.check(token)
             assert (answer.status, answer.headers["Connection"]) == (200, "close")
             until(lambda: not program.running, "the gateway has ended")
+
+
+async def test_background_work_ends_although_a_cancellation_is_lost() -> None:
+    """`wait_for` of Python 3.11 loses one that comes together with what was waited for."""
+    lost = 0
+
+    async def losing() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost += 1
+                if lost > 2:
+                    raise
+
+    app = App(settings("unused:"), "redis://127.0.0.1:1/0")
+    async with asyncio.timeout(5), contextlib.AsyncExitStack() as stack:
+        await app._background(stack, losing())
+        await asyncio.sleep(0)
+    assert lost == 3
+    await app._store.close()
