@@ -25,7 +25,7 @@ demo: $(READY) ## start Valkey, the gateway, nginx and an application; Ctrl-C en
 	@$(BIN)/python -m gateway.demo
 
 test: lint types ## lint, types, and the whole suite except the long runs
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check $(CODE)
