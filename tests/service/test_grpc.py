@@ -138,7 +138,7 @@ def test_no_call_fails_while_the_gateway_stops(workers: int) -> None:
         threads = [threading.Thread(target=visitor.run) for visitor in visitors]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        until(lambda: all(visitor.answered > 10 for visitor in visitors), "calls under way")
         os.kill(program.pid, signal.SIGTERM)
         until(lambda: not program.running, "the gateway has ended")
         for thread in threads:
@@ -146,7 +146,6 @@ def test_no_call_fails_while_the_gateway_stops(workers: int) -> None:
         assert program._process.returncode == 0
         assert log_lines(log_of(program))[-1]["event"] == "stopped"
     assert [each for visitor in visitors for each in visitor.failed] == []
-    assert all(visitor.answered > 10 for visitor in visitors)
 
 
 def test_a_unix_socket_works_and_a_stale_one_is_replaced() -> None:
