@@ -27,6 +27,7 @@ from .config import ProfileName, Settings
 from .config.settings import Policy as PolicySettings
 from .credentials import CookieOptions
 from .decision import Decision
+from .delivery import Delivery
 from .embedded import EmbeddedValkey
 from .errors import StoreUnavailable
 from .identity import standing_of
@@ -91,6 +92,7 @@ class App:
         self._reloading = Reloading(
             source or Source(None), settings, apply=self._take_over, count=self._count_reload
         )
+        self._delivery = Delivery(settings, redis_url, self._metrics)
         self._check = self._build_check()
 
     async def run(self) -> None:
@@ -102,12 +104,14 @@ class App:
             loop.add_signal_handler(signal.SIGHUP, self._reloading.ask)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._store.close)
+            stack.push_async_callback(self._delivery.close)
             await self._background(stack, self._touches.run())
             await self._background(stack, self._keep_open())
             if self._sockets:
                 await self._background(stack, self._report())
             else:
                 await self._background(stack, self._watch_replicas())
+                await self._background(stack, self._delivery.run(self._opened))
                 await self._serve_admin(stack)
             leave = await self._serve_checks(stack)
             if not self._sockets:
@@ -316,8 +320,6 @@ class App:
             await self._store.check_partitions()
             for why in await self._store.sweep():
                 self._metrics.ended[why] += 1
-            self._metrics.events_dropped = await self._store.dropped_events()
-            self._metrics.outbox_length = await self._store.outbox_length()
             if not self._metrics.ready:
                 log.info("redis_answers")
             self._metrics.ready = True
@@ -409,7 +411,9 @@ class App:
     async def _serve_admin(self, stack: contextlib.AsyncExitStack) -> None:
         admin = self._settings.admin
         runner = web.AppRunner(
-            build(self._sessions, self._admin_options()), access_log=None, shutdown_timeout=5
+            build(self._sessions, self._delivery.log, self._admin_options()),
+            access_log=None,
+            shutdown_timeout=5,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

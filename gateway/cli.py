@@ -13,7 +13,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 import orjson
@@ -21,6 +21,7 @@ from structlog import get_logger
 
 from . import __version__
 from .admin.tokens import digest_of, new_admin_token
+from .audit_commands import audit, database
 from .config import Loaded, Settings, load
 from .config.expectations import Expectation, load_expectations
 from .conformance.command import conformance
@@ -57,6 +58,8 @@ def commands() -> None:
 
 
 commands.add_command(conformance)
+commands.add_command(database)
+commands.add_command(audit)
 
 
 @commands.command(hidden=True)
@@ -326,6 +329,37 @@ def end_all_sessions(user: str, keep: str, reason: str) -> None:
     parts += [f"reason={quote(reason)}"] if reason else []
     query = "?" + "&".join(parts) if parts else ""
     _print_receipt(_api("DELETE", f"/v1/users/{quote(user, safe='')}/sessions{query}"))
+
+
+@commands.command()
+@click.option("--user", default="", help="Only this user's.")
+@click.option("--session", default="", help="Only of the session with this id.")
+@click.option("--type", "kind", default="", help="For example session.ended.")
+@click.option("--from", "begin", default="", help="Since, as 2026-03-01T09:00:00Z.")
+@click.option("--to", "end", default="", help="Before, in the same form.")
+@click.option("--limit", default=50, type=click.IntRange(1), help="At most so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def events(
+    *, user: str, session: str, kind: str, begin: str, end: str, limit: int, as_json: bool
+) -> None:
+    """List what happened, newest first, through the admin API."""
+    wanted = {"user": user, "session": session, "type": kind, "from": begin, "to": end}
+    cursor: str | None = ""
+    while cursor is not None and limit > 0:
+        query = {name: text for name, text in wanted.items() if text}
+        query |= {"limit": str(min(limit, 200))} | ({"cursor": cursor} if cursor else {})
+        page = _api("GET", f"/v1/events?{urlencode(query)}")
+        for each in page["events"]:
+            click.echo(orjson.dumps(each) if as_json else _event_line(each))
+        limit -= len(page["events"])
+        cursor = page["next"]
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    parts = [event["at"], event["type"], event["user"] or "-", event["session"], event["by"]]
+    parts += [f"{event['reason']!r}"] if event["reason"] else []
+    parts += [str(event["details"][name]) for name in ("why", "ip") if event["details"].get(name)]
+    return "  ".join(parts)
 
 
 def _print_receipt(receipt: dict[str, Any]) -> None:

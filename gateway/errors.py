@@ -2,6 +2,7 @@
 
 GatewayError
  +-- StoreUnavailable     the store gave no answer that can be trusted
+ +-- SinkUnavailable      where events go did not take them, or cannot be read now
  +-- ConfigurationError   the service cannot start as configured
  +-- SessionLimitReached  a sign-in was refused by the limit
  +-- AlreadyRenewed       the id was replaced by a renewal, and lives only for its grace
@@ -19,6 +20,14 @@ class GatewayError(Exception):
 
 class StoreUnavailable(GatewayError):
     """Redis did not answer, refused, or answered nonsense: never to be read as "no session"."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind = kind
+
+
+class SinkUnavailable(GatewayError):
+    """The destination of events is away, full or not set up: try the same again later."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)

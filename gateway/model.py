@@ -151,6 +151,38 @@ class Narrowing(NamedTuple):
     allowed: frozenset[str]
 
 
+class EventId(NamedTuple):
+    """When Redis recorded an event (ms), a number within that millisecond, and its partition.
+
+    In this order events are listed. Within a partition it is the order in which they happened.
+    """
+
+    ms: int
+    number: int
+    partition: str
+
+    @property
+    def stream_id(self) -> str:
+        return f"{self.ms}-{self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.partition}-{self.stream_id}"
+
+
+class Event(NamedTuple):
+    """What is recorded of one change. `id` tells a repeat from another event."""
+
+    id: EventId
+    type: str  # "session.created", "session.ended", ...
+    session: str
+    user: str
+    at_ms: int
+    by: str
+    reason: str
+    request_id: str
+    details: Mapping[str, object]  # depends on the type
+
+
 class CheckRequest(NamedTuple):
     """The request that a proxy asks about, as one adapter read it; nothing is judged yet."""
 

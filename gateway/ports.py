@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from .lifetime import Lifetime
-from .model import Actor, Device, Ended, EndState, Login, Session, SessionKey, Standing
+from .model import (
+    Actor,
+    Device,
+    Ended,
+    EndState,
+    Event,
+    EventId,
+    Login,
+    Session,
+    SessionKey,
+    Standing,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +152,127 @@ class SessionStore(Protocol):
 
     async def ping(self) -> None:
         """Return if the store can be used now."""
+
+
+class Unreadable(NamedTuple):
+    """An entry of the outbox that is no event, and why."""
+
+    stream_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries of one partition's outbox, oldest first; `full`: there may be more."""
+
+    events: tuple[Event, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    gone: tuple[str, ...] = ()  # ids of what the bounded outbox has dropped before it was taken
+    full: bool = False
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.unreadable) + len(self.gone)
+
+
+class Sink(Protocol):
+    """Where events go. A new one is a class with these two and its line in `app`.
+
+    `name` is that of its consumer group: it must never change, or all events come again.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def take(self, partition: str, events: Sequence[Event]) -> None:
+        """Return when all of these are safe; only then are they acknowledged.
+
+        They come at least once: repeats bear the same id, alone or among others, and after a
+        replica was given up for dead also behind later ones. All else is in order: one call at a
+        time for each partition, which holds all events of a user.
+
+        Raise SinkUnavailable while nothing can be taken: the same comes again, for ever. Any other
+        exception is laid to one of the events: they are then given one by one, and one that
+        fails several times becomes a dead letter. It is cancelled after half of
+        `events.takeover`, which counts as SinkUnavailable.
+        """
+
+
+class Outbox(Protocol):
+    """The events that sinks have not yet taken. Raises StoreUnavailable as the store does."""
+
+    async def take(self, sink: str, partition: str) -> Batch:
+        """Hold the partition for this sink and return what it is to take next.
+
+        That is first whatever was taken before and is not done, by whomever. Empty if there is
+        nothing, or while another replica holds it.
+        """
+
+    async def done(
+        self, sink: str, partition: str, stream_ids: Sequence[str], *, release: bool
+    ) -> bool:
+        """Acknowledge, and remove what all sinks have; False if the partition is not held."""
+
+    async def bury(self, sink: str, partition: str, stream_id: str, why: str) -> bool:
+        """Move an event to the dead letters of this sink; False if the partition is not held."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which events: empty or None means any. Newest first, those before `before`."""
+
+    user: str = ""
+    session: str = ""
+    type: str = ""
+    from_ms: int | None = None  # with this
+    to_ms: int | None = None  # without this
+    before: EventId | None = None
+    limit: int = 50
+
+
+class EventLog(Protocol):
+    """Events that can still be read."""
+
+    async def page(self, query: EventQuery) -> tuple[Event, ...]:
+        """Return up to `limit` events, newest first.
+
+        Raises SinkUnavailable or StoreUnavailable when it cannot know.
+        """
+
+
+class Mark(NamedTuple):
+    """A place in a partition's chain of events: how many it holds, and the hash of the last."""
+
+    length: int
+    hash: str  # hex
+
+    def __str__(self) -> str:
+        return f"{self.length}:{self.hash}"
+
+
+NO_MARK = Mark(0, "00" * 32)
+
+
+class Testimony(NamedTuple):
+    """What is remembered of a chain outside of where it is kept.
+
+    `contradicted` is a head that the history once did not have any more: it had lost events.
+    """
+
+    start: Mark = NO_MARK
+    head: Mark = NO_MARK
+    contradicted: Mark | None = None
+
+
+class Witness(Protocol):
+    """Remembers the ends of the chains, so that cutting one off is found."""
+
+    async def testify(self, partition: str) -> Testimony: ...
+
+    async def saw_head(self, partition: str, head: Mark) -> None:
+        """Remember a longer chain; a shorter one is ignored."""
+
+    async def saw_start(self, partition: str, start: Mark) -> None:
+        """Remember where the chain begins since its oldest part was removed on purpose."""
+
+    async def saw_contradiction(self, partition: str, lost: Mark) -> None:
+        """Remember for ever that the history had lost this head; the next head replaces it."""

@@ -8,6 +8,7 @@ import logging
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,6 +50,19 @@ _COMBINED: dict[str, Callable[[Iterable[float]], float]] = {
 }
 
 
+@dataclass(slots=True)
+class OutboxFigures:
+    """How it stands with the events, and what this replica did about them."""
+
+    length: int = 0
+    fullest: float = 0.0
+    dropped: int = 0
+    dead_letters: int = 0
+    lag_s: Mapping[str, float] = field(default_factory=dict)
+    delivered: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
 class Histogram:
     """Counts of durations below each of `BUCKETS_S`, and their sum."""
 
@@ -84,8 +98,7 @@ class Metrics(Collector):
         self.shadow: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.created = 0
         self.events_lost = 0
-        self.events_dropped = 0
-        self.outbox_length = 0
+        self.outbox = OutboxFigures()
         self.ready = False
         self.revocation = Histogram()
         self.near_cache: Callable[[], NearCacheFigures | None] = lambda: None
@@ -126,14 +139,7 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "gateway_events_lost", "Events that Redis had no memory for.", value=self.events_lost
         )
-        yield GaugeMetricFamily(
-            "gateway_outbox_dropped_events",
-            "Events that the bounded outbox has had to drop, ever.",
-            value=self.events_dropped,
-        )
-        yield GaugeMetricFamily(
-            "gateway_outbox_length", "Events in the outbox.", value=self.outbox_length
-        )
+        yield from self._outbox()
         yield GaugeMetricFamily("gateway_ready", "1 while Redis can be used.", value=self.ready)
         yield from self._policy()
 
@@ -144,6 +150,29 @@ class Metrics(Collector):
         revocation.add_metric([], self.revocation.cumulative(), self.revocation.sum)
         yield revocation
         yield from self._near_cache()
+
+    def _outbox(self) -> Iterator[Metric]:
+        outbox = self.outbox
+        gauges = (
+            ("gateway_outbox_dropped_events", "Events that the outbox has had to drop, ever.",
+             outbox.dropped),
+            ("gateway_outbox_length", "Events in the outbox.", outbox.length),
+            ("gateway_outbox_fullest_ratio", "The fullest partition's share of its bound.",
+             outbox.fullest),
+            ("gateway_dead_letters", "Events that a sink could not take.", outbox.dead_letters),
+        )  # fmt: skip
+        for name, text, value in gauges:
+            yield GaugeMetricFamily(name, text, value=value)
+        lag = GaugeMetricFamily(
+            "gateway_outbox_lag_seconds", "Age of the oldest event that waits.", labels=["sink"]
+        )
+        for sink, seconds in outbox.lag_s.items():
+            lag.add_metric([sink], seconds)
+        yield lag
+        yield _counter("gateway_events_delivered", "Events given to a sink from here.",
+                       outbox.delivered, ("sink",))  # fmt: skip
+        yield _counter("gateway_sink_failures", "Attempts that a sink failed at.",
+                       outbox.failures, ("sink",))  # fmt: skip
 
     def _near_cache(self) -> Iterator[Metric]:
         figures = self.near_cache()

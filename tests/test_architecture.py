@@ -36,11 +36,12 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"judge", "ports"}),
-    frozenset({"authorizer", "sessions", "touches"}),
+    frozenset({"authorizer", "relay", "sessions", "touches"}),
     frozenset(
         {
             "adapters",
             "admin",
+            "audit",
             "embedded",
             "http_call",
             "migrate",
@@ -56,8 +57,10 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "__main__",
             "app",
+            "audit_commands",
             "cli",
             "conformance",
+            "delivery",
             "demo",
             "explain",
             "listening",

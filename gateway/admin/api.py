@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -14,12 +14,14 @@ from aiohttp import web
 from ..credentials import CookieOptions
 from ..errors import StoreUnavailable
 from ..model import Actor, EndState
+from ..ports import EventLog
 from ..sessions import Receipt, Sessions
 from . import openapi, views
 from .bodies import (
     CreateSession,
     EndAllQuery,
     EndQuery,
+    EventsQuery,
     Introspect,
     ListQuery,
     RenewSession,
@@ -54,8 +56,9 @@ class AdminOptions:
 class Api:
     """One short handler for each route."""
 
-    def __init__(self, sessions: Sessions, options: AdminOptions) -> None:
+    def __init__(self, sessions: Sessions, events: EventLog, options: AdminOptions) -> None:
         self._sessions = sessions
+        self._events = events
         self._options = options
 
     async def create(self, request: web.Request) -> web.Response:
@@ -117,6 +120,11 @@ class Api:
         body = await read_body(request, Introspect)
         return _json(views.introspection_view(await self._sessions.introspect(body.token)))
 
+    async def events(self, request: web.Request) -> web.Response:
+        asked = read_query(request, EventsQuery).asked()
+        found = await self._events.page(replace(asked, limit=asked.limit + 1))
+        return _json(views.events_view(found, asked.limit))
+
     async def healthz(self, _: web.Request) -> web.Response:
         return _json({"status": "alive"})
 
@@ -144,7 +152,7 @@ class Api:
         return _json(views.receipt_view(receipt))
 
 
-READ, WRITE = "sessions:read", "sessions:write"
+READ, WRITE, READ_EVENTS = "sessions:read", "sessions:write", "events:read"
 _ID, _USER = "/v1/sessions/{id}", "/v1/users/{user}"
 
 ROUTES = (
@@ -163,6 +171,8 @@ ROUTES = (
           "End a device's sessions", "Receipt", query=EndQuery),
     Route("POST", "/v1/introspect", READ, Api.introspect, "Ask about a token (RFC 7662)",
           "Introspection", body=Introspect),
+    Route("GET", "/v1/events", READ_EVENTS, Api.events, "Read what happened", "Events",
+          query=EventsQuery),
     Route("GET", "/healthz", "", Api.healthz, "Is the process alive?", "Health"),
     Route("GET", "/readyz", "", Api.readyz, "Can it answer checks?", "Health"),
     Route("GET", "/metrics", "metrics", Api.metrics, "Prometheus metrics", "text"),
@@ -170,13 +180,13 @@ ROUTES = (
 )  # fmt: skip
 
 
-def build(sessions: Sessions, options: AdminOptions) -> web.Application:
+def build(sessions: Sessions, events: EventLog, options: AdminOptions) -> web.Application:
     """Return the application of the admin listener."""
     app = web.Application(
         middlewares=[answer_problems],
         client_max_size=options.max_body,
     )
-    api = Api(sessions, options)
+    api = Api(sessions, events, options)
     for route in ROUTES:
         app.router.add_route(route.method, _pattern(route.path), _guarded(api, route, options))
     return app

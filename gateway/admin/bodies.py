@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -23,7 +24,8 @@ from pydantic.config import JsonDict
 from ..errors import Problem
 from ..identity import problem_of
 from ..lifetime import parse_duration_ms
-from ..model import HIGHEST_AAL, LOWEST_AAL, Client, Login
+from ..model import HIGHEST_AAL, LOWEST_AAL, Client, EventId, Login
+from ..ports import EventQuery
 from ..sessions import CURSOR, MAX_PAGE
 from .problems import Refused, unprocessable
 
@@ -38,6 +40,8 @@ _NAME = rf"^(?!\.\.?$){_EDGE}([^\x00-\x1f\x7f]*{_EDGE})?$"  # `check_identity`: 
 _DEVICE_ID = r"^(?!\.\.?$)[A-Za-z0-9._:-]{0,128}$"
 _ROLE = rf"^(?!.*,){_EDGE}([^\x00-\x1f\x7f]*{_EDGE})?$"
 _SESSION_ID = r"^([0-9a-f]{34})?$"
+_EVENT_CURSOR = r"^([0-9a-f]{2}-[0-9]{1,14}-[0-9]{1,15})?$"  # the id of a page's last event
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ADDRESS: JsonDict = {"anyOf": [{"const": ""}, {"format": "ipv4"}, {"format": "ipv6"}]}
 
 
@@ -207,6 +211,46 @@ class EndAllQuery(EndQuery):
     """Which session to keep: the one in which a password was just changed."""
 
     except_: Annotated[str, Field(alias="except", pattern=_SESSION_ID)] = ""
+
+
+def _instant(text: str) -> str:
+    _ms_of(text)
+    return text
+
+
+def _ms_of(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        return max(0, (time - _EPOCH) // timedelta(milliseconds=1))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a time with a zone, for example 2026-03-01T09:00:00Z") from None
+
+
+Instant = Annotated[
+    str,
+    AfterValidator(_instant),
+    Field(json_schema_extra={"anyOf": [{"const": ""}, {"format": "date-time"}]}),
+]
+
+
+class EventsQuery(_Body):
+    """Which events; what is left out means any. `from` with, `to` without that instant."""
+
+    user: _text(256) = ""  # type: ignore[valid-type]
+    session: Annotated[str, Field(pattern=_SESSION_ID)] = ""
+    type: Annotated[str, Field(pattern=r"^[a-z._-]{0,64}$")] = ""
+    from_: Annotated[Instant, Field(alias="from")] = ""
+    to: Instant = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
+    cursor: Annotated[str, Field(pattern=_EVENT_CURSOR)] = ""
+
+    def asked(self) -> EventQuery:
+        partition, ms, number = self.cursor.split("-") if self.cursor else ("", "0", "0")
+        before = EventId(int(ms), int(number), partition) if self.cursor else None
+        return EventQuery(self.user, self.session, self.type, _ms_of(self.from_),
+                          _ms_of(self.to), before, self.limit)  # fmt: skip
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -76,6 +76,27 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "next": {"type": ["string", "null"]},
         }
     ),
+    "Events": _object(
+        {
+            "events": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "id": _TEXT,
+                        "type": _TEXT,
+                        "session": _ID,
+                        "user": _TEXT,
+                        "at": _INSTANT,
+                        "by": _TEXT,
+                        "reason": _TEXT,
+                        "request_id": _TEXT,
+                        "details": {"type": "object"},
+                    }
+                ),
+            },
+            "next": {"type": ["string", "null"]},
+        }
+    ),
     "Receipt": _object(
         {
             "ended": _COUNT,

@@ -11,7 +11,14 @@ import orjson
 import structlog
 from aiohttp import web
 
-from ..errors import AlreadyRenewed, InvalidInput, Problem, SessionLimitReached, StoreUnavailable
+from ..errors import (
+    AlreadyRenewed,
+    InvalidInput,
+    Problem,
+    SessionLimitReached,
+    SinkUnavailable,
+    StoreUnavailable,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -71,6 +78,12 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return _problem(
             request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"}
         )
+    except SinkUnavailable as error:
+        _log.warning("history_unavailable", kind=error.kind, request_id=request[REQUEST_ID])
+        return _problem(
+            request, HTTPStatus.SERVICE_UNAVAILABLE, "Postgres gave no answer",
+            headers={"Retry-After": "1"},
+        )  # fmt: skip
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return _problem(request, HTTPStatus(error.status), error.reason, headers=headers)

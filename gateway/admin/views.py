@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ..credentials import CookieOptions
-from ..model import Ended, Session
+from ..model import Ended, Event, Session
 from ..sessions import NewSession, Receipt
 
 
@@ -97,4 +98,29 @@ def introspection_view(session: Session | None) -> dict[str, object]:
         "token_type": "session",
         "sid": session.id,
         "roles": list(session.roles),
+    }
+
+
+def events_view(found: Sequence[Event], limit: int) -> dict[str, object]:
+    """Return a page of events; one more than `limit` says that there is another page."""
+    shown = found[:limit]
+    more = len(found) > limit
+    return {
+        "events": [event_view(event) for event in shown],
+        "next": str(shown[-1].id) if more else None,
+    }
+
+
+def event_view(event: Event) -> dict[str, object]:
+    """Return an event; `id` is its own, `session` that of the session."""
+    return {
+        "id": str(event.id),
+        "type": event.type,
+        "session": event.session,
+        "user": event.user,
+        "at": time_of(event.at_ms),
+        "by": event.by,
+        "reason": event.reason,
+        "request_id": event.request_id,
+        "details": dict(event.details),
     }

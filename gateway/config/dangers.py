@@ -217,7 +217,6 @@ def warnings_of(settings: Settings) -> list[Problem]:
         Problem(place, "has no effect in this version")
         for place, is_set in (
             ("pages.listen", settings.pages.listen),
-            ("postgres.dsn", settings.postgres.dsn.get_secret_value()),
             ("geo.city", settings.geo.city),
             ("geo.asn", settings.geo.asn),
         )

@@ -339,10 +339,42 @@ class NearCache(Section):
     unknown_per_second: Annotated[int, Field(ge=0, le=1_000_000)] = 5000
 
 
-class Postgres(Section):
-    """Where events will be kept."""
+def _postgres_url(dsn: SecretStr) -> SecretStr:
+    text = dsn.get_secret_value()
+    if text and not text.startswith(("postgres://", "postgresql://")):
+        raise ValueError("must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    return dsn
 
-    dsn: SecretStr = SecretStr("")
+
+def _retention(time_ms: int) -> int:
+    if time_ms and not 31 * 86_400_000 <= time_ms <= _LONGEST_MS:
+        raise ValueError("must be 0s (keep everything) or between 31d and 3650d")
+    return time_ms
+
+
+def _patience(time_ms: int) -> int:
+    if not 100 <= time_ms <= 300_000:
+        raise ValueError("must be between 100ms and 5m")
+    return time_ms
+
+
+def _takeover(time_ms: int) -> int:
+    if not 1000 <= time_ms <= 600_000:
+        raise ValueError("must be between 1s and 10m")
+    return time_ms
+
+
+Patience = Annotated[Duration, AfterValidator(_patience)]
+
+
+class Postgres(Section):
+    """Where events are kept."""
+
+    dsn: Annotated[SecretStr, AfterValidator(_postgres_url)] = SecretStr("")
+    connections: Annotated[int, Field(ge=1, le=64)] = 5
+    connect_timeout: Patience = 3000
+    command_timeout: Patience = 4000
+    retention: Annotated[Duration, AfterValidator(_retention)] = 0
 
 
 class Geo(Section):
@@ -356,6 +388,7 @@ class Events(Section):
     """The outbox in Redis."""
 
     outbox_limit: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
+    takeover: Annotated[Duration, AfterValidator(_takeover)] = 10_000
 
 
 class PolicyRule(Section):

@@ -8,6 +8,9 @@
 | `gw:t:{pp}` | zset | `<digest>:<user>`, score = when it may be over, ms | with the last session |
 | `gw:e:{pp}` | stream | the outbox | never: it is bounded |
 | `gw:x:{pp}` | string | events dropped because the outbox was full | never |
+| `gw:l:{pp}:<sink>` | string | which relay has the partition now | after `events.takeover` |
+| `gw:q:{pp}` | stream | dead letters: events that a sink could never take | never: it is bounded |
+| `gw:h:{pp}` | hash | start and head of the partition's chain in Postgres | never |
 | `gw:s:{pp}:!<fence>` | string | stands behind a change; see `replicas` | after 10 s |
 | `gw:replicas` | hash | replicas that answer from memory: name, heartbeats | never |
 | `gw:partitions` | string | the number of partitions, fixed at the first start | never |
@@ -60,3 +63,12 @@ class Keys:
 
     def dropped(self, partition: str) -> str:
         return f"{self.prefix}x:{{{partition}}}"
+
+    def holder(self, partition: str, sink: str) -> str:
+        return f"{self.prefix}l:{{{partition}}}:{sink}"
+
+    def dead_letters(self, partition: str) -> str:
+        return f"{self.prefix}q:{{{partition}}}"
+
+    def witness(self, partition: str) -> str:
+        return f"{self.prefix}h:{{{partition}}}"

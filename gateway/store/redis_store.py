@@ -327,24 +327,6 @@ class RedisStore:
                     ended += [EndState(why.decode()) for why in reply[1:]]
         return tuple(ended)
 
-    async def dropped_events(self) -> int:
-        """Return how many events the bounded outbox has had to drop, over all partitions."""
-        with as_unavailable(self._count_error):
-            counts = [
-                await self._client.get(self._keys.dropped(f"{number:02x}"))
-                for number in range(self._partitions)
-            ]
-        return sum(int(count or 0) for count in counts)
-
-    async def outbox_length(self) -> int:
-        """Return how many events wait in the outbox, over all partitions."""
-        with as_unavailable(self._count_error):
-            lengths = [
-                await self._client.xlen(self._keys.outbox(f"{number:02x}"))
-                for number in range(self._partitions)
-            ]
-        return sum(lengths)
-
     async def _end_batches(
         self, script: str, user: str, argument: str, actor: Actor, fence: Fence | None
     ) -> tuple[Ended, ...]:
@@ -482,6 +464,8 @@ def _facts_of_login(login: Login, device: Device) -> bytes:
             "ip": login.client.ip,
             "country": login.client.country,
             "aal": login.aal,
+            "city": login.client.city,
+            "user_agent": login.client.user_agent,
             "device": {"id": device.id, "name": device.name, "type": device.type},
         }
     )

@@ -1,4 +1,4 @@
-"""One atomic move, one named Lua file; `prelude.lua` stands in front of each.
+"""One atomic move, one named Lua file; `prelude.lua` stands in front of those about sessions.
 
 Run with EVALSHA and loaded again when the server has forgotten them (redis-py does both).
 """
@@ -11,10 +11,20 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 NAMES = ("create", "touch", "update", "renew", "end_one", "end_all", "end_device", "sweep")
+RELAY_NAMES = ("relay_take", "relay_done", "relay_bury", "relay_survey", "witness")
 
 # A revocation must succeed at maxmemory: it frees memory, and its event can be reported as lost.
 _ENDS = frozenset({"end_one", "end_all", "end_device", "sweep"})
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
+
+
+def register_relay(client: Redis, *, knows_flags: bool) -> dict[str, AsyncScript]:
+    """Return the relay's scripts. At maxmemory they must run: they free memory."""
+    head = _ALLOW_OOM if knows_flags else ""
+    return {
+        name: client.register_script(head + (files(__package__) / f"{name}.lua").read_text())
+        for name in RELAY_NAMES
+    }
 
 
 def source(name: str) -> str:

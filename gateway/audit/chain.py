@@ -1,0 +1,112 @@
+"""The chain of a partition's events: each row's hash covers the one before it.
+
+Whoever edits, removes, inserts or exchanges a row would have to make every later hash anew, up to
+the head, which Redis remembers too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import orjson
+
+from ..model import Event, EventId
+from ..ports import Mark
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+SIGN_IN = "session.created"
+
+
+class Row(NamedTuple):
+    """A row of session_events, with the columns in their order."""
+
+    partition: str
+    recorded_at: datetime
+    number: int
+    seq: int
+    type: str
+    session_id: str
+    user_id: str
+    at: datetime
+    actor: str
+    reason: str
+    request_id: str
+    details: str
+    hash: bytes
+
+    def event(self) -> Event:
+        """Return the event that the row holds."""
+        return Event(
+            EventId(ms_of(self.recorded_at), self.number, self.partition), self.type,
+            self.session_id, self.user_id, ms_of(self.at), self.actor, self.reason,
+            self.request_id, orjson.loads(self.details),
+        )  # fmt: skip
+
+
+class LoginRow(NamedTuple):
+    """A row of login_events."""
+
+    partition: str
+    recorded_at: datetime
+    number: int
+    session_id: str
+    user_id: str
+    at: datetime
+    email: str
+    ip: str
+    country: str
+    city: str
+    user_agent: str
+    device_id: str
+    device_name: str
+    device_type: str
+
+
+def time_of(instant_ms: int) -> datetime:
+    """Return the instant, exactly; OverflowError for what is no time."""
+    return _EPOCH + instant_ms * _MS
+
+
+def ms_of(time: datetime) -> int:
+    return (time - _EPOCH) // _MS
+
+
+def row_after(mark: Mark, event: Event) -> Row:
+    """Return the row that continues a chain."""
+    details = orjson.dumps(event.details, option=orjson.OPT_SORT_KEYS).decode()
+    row = Row(
+        event.id.partition, time_of(event.id.ms), event.id.number, mark.length + 1, event.type,
+        event.session, event.user, time_of(event.at_ms), event.by, event.reason,
+        event.request_id, details, b"",
+    )  # fmt: skip
+    return row._replace(hash=hash_of(bytes.fromhex(mark.hash), row))
+
+
+def hash_of(before: bytes, row: Row) -> bytes:
+    """Return the hash that `row` must have behind one with the hash `before`."""
+    fields = [
+        row.partition, ms_of(row.recorded_at), row.number, row.seq, row.type, row.session_id,
+        row.user_id, ms_of(row.at), row.actor, row.reason, row.request_id, row.details,
+    ]  # fmt: skip
+    return hashlib.sha256(before + orjson.dumps(fields)).digest()
+
+
+def mark_of(row: Row) -> Mark:
+    return Mark(row.seq, row.hash.hex())
+
+
+def login_row(row: Row) -> LoginRow | None:
+    """Return what login_events must hold of it; None if it is no sign-in."""
+    if row.type != SIGN_IN:
+        return None
+    details = orjson.loads(row.details)
+    device = details.get("device", {})
+    texts = [details.get(name) for name in ("email", "ip", "country", "city", "user_agent")]
+    texts += [device.get(name) for name in ("id", "name", "type")]
+    return LoginRow(
+        row.partition, row.recorded_at, row.number, row.session_id, row.user_id, row.at,
+        *(str(text or "") for text in texts),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The schema, one step a file, never changed once it was released."""

@@ -1,0 +1,128 @@
+"""Events behind the outbox: builds what carries, keeps and shows them, and watches over it.
+
+A new sink is one line in `_sinks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from .audit import Database, DatabaseOptions, PostgresLog, PostgresSink, Upkeep
+from .config import Settings
+from .errors import StoreUnavailable
+from .ports import EventLog, Sink
+from .relay import Relay
+from .store import OutboxLog, RedisOutbox, Survey, connect
+from .telemetry import Metrics, OutboxFigures
+
+_WATCH_S = 5.0
+_REMIND_S = 60.0
+_ALARM = 0.5  # of the bound: half of the time until events are dropped is left
+
+log = structlog.get_logger("gateway.events")
+
+
+class Delivery:
+    """Runs beside the checks, on connections of its own: neither a check nor a change waits."""
+
+    def __init__(self, settings: Settings, redis_url: str, metrics: Metrics) -> None:
+        redis, self._settings, self._metrics = settings.redis, settings, metrics
+        client = connect(
+            redis_url, username=redis.username, password=redis.password.get_secret_value()
+        )
+        self._database = _database(settings)
+        self._outbox = RedisOutbox(
+            client,
+            prefix=redis.prefix,
+            partitions=redis.partitions,
+            limit=settings.events.outbox_limit,
+            takeover_ms=settings.events.takeover,
+            count_error=metrics.count_store_error,
+        )
+        sinks = self._sinks()
+        self._outbox.sinks = tuple(sink.name for sink in sinks)
+        self._relay = Relay(self._outbox, sinks, self._outbox.partitions, settings.events.takeover)
+        self.log: EventLog = (
+            OutboxLog(client, prefix=redis.prefix, partitions=redis.partitions,
+                      count_error=metrics.count_store_error)
+            if self._database is None else PostgresLog(self._database)
+        )  # fmt: skip
+        self._alarm = Alarm()
+
+    def _sinks(self) -> list[Sink]:
+        return [] if self._database is None else [PostgresSink(self._database, self._outbox)]
+
+    async def run(self, opened: asyncio.Event) -> None:
+        """Carry events until cancelled, from when Redis was found to be the one that is meant."""
+        await opened.wait()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._relay.run())
+            group.create_task(self._watch())
+            if self._database is not None:
+                retention_s = self._settings.postgres.retention / 1000
+                group.create_task(Upkeep(self._database, self._outbox, retention_s).run())
+
+    async def close(self) -> None:
+        if self._database is not None:
+            await self._database.close()
+        await self._outbox.close()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                survey = await self._outbox.survey()
+            except StoreUnavailable as error:
+                log.warning("outbox_unknown", kind=error.kind)
+            else:
+                self._alarm.judge(survey)
+                self._metrics.outbox = self._figures(survey)
+            await asyncio.sleep(_WATCH_S)
+
+    def _figures(self, survey: Survey) -> OutboxFigures:
+        return OutboxFigures(
+            survey.length, survey.fullest, survey.dropped, survey.dead_letters, survey.lag_s,
+            self._relay.delivered, self._relay.failures,
+        )  # fmt: skip
+
+
+class Alarm:
+    """Says that events will be lost, long before; and that they are."""
+
+    def __init__(self) -> None:
+        self._dropped: int | None = None
+        self._told_s = -_REMIND_S
+
+    def judge(self, survey: Survey) -> None:
+        if self._dropped is not None and survey.dropped > self._dropped:
+            log.error("events_dropped", count=survey.dropped - self._dropped,
+                      why="the outbox was full: events.outbox_limit")  # fmt: skip
+        self._dropped = survey.dropped
+        due = time.monotonic() - self._told_s >= _REMIND_S
+        if due and (survey.fullest >= _ALARM or survey.foreign_groups):
+            self._told_s = time.monotonic()
+            self._tell(survey)
+
+    def _tell(self, survey: Survey) -> None:
+        if survey.fullest >= _ALARM:
+            log.error("outbox_filling", fullest=round(survey.fullest, 2), lag_s=survey.lag_s,
+                      what="at 1.0 the oldest events of the partition are dropped")  # fmt: skip
+        if survey.foreign_groups:
+            log.warning("outbox_foreign_group", count=survey.foreign_groups,
+                        what="of a sink that is not configured here; until it takes its events "
+                        "or XGROUP DESTROY removes it, they stay in the outbox")  # fmt: skip
+
+
+def _database(settings: Settings) -> Database | None:
+    postgres = settings.postgres
+    dsn = postgres.dsn.get_secret_value()
+    if not dsn:
+        return None
+    return Database(
+        DatabaseOptions(
+            dsn, postgres.connections, postgres.connect_timeout / 1000,
+            postgres.command_timeout / 1000,
+        )
+    )  # fmt: skip

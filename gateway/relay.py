@@ -1,0 +1,175 @@
+"""Carries events from the outbox to the sinks: at least once, in order, whatever is away.
+
+Each sink has its own pace: one that is away holds up no other. A partition is worked on by one
+replica at a time, for one turn; then whoever comes first has the next. So the replicas share the
+work without an arrangement, and a dead one's share is free after `events.takeover`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from .errors import SinkUnavailable, StoreUnavailable
+from .model import Event
+from .ports import Batch, Outbox, Sink
+
+LANES = 4  # partitions of one sink that are worked on at once
+TRIES = 5  # of an event that a sink fails at, before it becomes a dead letter
+_BATCHES = 16  # in one turn
+_POLL_S = 0.5
+_LONGEST_PAUSE_S = 5.0
+_REMIND_S = 60.0
+_RETRY_S = (0.05, 0.1, 0.2, 0.4)
+
+log = structlog.get_logger("gateway.relay")
+
+
+class _NotHeld(Exception):
+    """Another replica has the partition by now: what was not acknowledged is its to do."""
+
+
+class Relay:
+    """Runs until it is cancelled; never raises for what a sink or Redis does."""
+
+    def __init__(
+        self, outbox: Outbox, sinks: Sequence[Sink], partitions: Sequence[str], takeover_ms: int
+    ) -> None:
+        self._outbox = outbox
+        self._sinks = sinks
+        self._partitions = partitions
+        self._limit_s = takeover_ms / 2000  # so that nobody else begins while a sink is at work
+        self.delivered: Counter[str] = Counter()
+        self.buried: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for sink in self._sinks:
+                for lane in range(LANES):
+                    group.create_task(self._keep_moving(sink, self._partitions[lane::LANES]))
+
+    async def _keep_moving(self, sink: Sink, partitions: Sequence[str]) -> None:
+        trouble = _Trouble(sink.name)
+        while True:
+            try:
+                moved = await self._round(sink, partitions)
+            except (SinkUnavailable, StoreUnavailable) as error:
+                self.failures[sink.name] += 1
+                await trouble.pause(error)
+            except Exception as error:
+                self.failures[sink.name] += 1
+                log.exception("relay_failed", sink=sink.name)
+                await trouble.pause(error)
+            else:
+                trouble.is_over()
+                await asyncio.sleep(0 if moved else _POLL_S)
+
+    async def _round(self, sink: Sink, partitions: Sequence[str]) -> int:
+        """Give each partition a turn, in a new order each time; return how many events moved."""
+        return sum(
+            [await self._turn(sink, each) for each in random.sample(partitions, len(partitions))]
+        )
+
+    async def _turn(self, sink: Sink, partition: str) -> int:
+        moved = 0
+        for number in range(_BATCHES):
+            batch = await self._outbox.take(sink.name, partition)
+            if not batch:
+                return moved
+            last = not batch.full or number == _BATCHES - 1
+            try:
+                await self._give(sink, partition, batch, release=last)
+            except _NotHeld:
+                return moved
+            except BaseException:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._outbox.done(sink.name, partition, (), release=True)
+                raise
+            moved += len(batch)
+            if last:
+                return moved
+        return moved
+
+    async def _give(self, sink: Sink, partition: str, batch: Batch, *, release: bool) -> None:
+        """Return when the sink has the batch and that is noted."""
+        for unreadable in batch.unreadable:
+            await self._bury(sink, partition, unreadable.stream_id, unreadable.why)
+        try:
+            await self._take(sink, partition, batch.events)
+        except SinkUnavailable:
+            raise
+        except Exception:  # noqa: BLE001  (whose fault it is shows when they come one by one)
+            await self._give_singly(sink, partition, batch.events)
+        ids = [event.id.stream_id for event in batch.events]
+        if not await self._outbox.done(sink.name, partition, [*ids, *batch.gone], release=release):
+            raise _NotHeld
+        self.delivered[sink.name] += len(batch.events)
+
+    async def _take(self, sink: Sink, partition: str, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await sink.take(partition, events)
+        except TimeoutError:
+            raise SinkUnavailable("timeout") from None
+
+    async def _give_singly(self, sink: Sink, partition: str, events: Sequence[Event]) -> None:
+        for event in events:
+            why = await self._try(sink, partition, event)
+            if why:
+                await self._bury(sink, partition, event.id.stream_id, why)
+            elif not await self._outbox.done(
+                sink.name, partition, [event.id.stream_id], release=False
+            ):
+                raise _NotHeld
+
+    async def _try(self, sink: Sink, partition: str, event: Event) -> str:
+        """Return why the event cannot be taken, after several tries; "" when it was taken."""
+        why = ""
+        for pause_s in (0.0, *_RETRY_S[: TRIES - 1]):
+            await asyncio.sleep(pause_s)
+            try:
+                await self._take(sink, partition, (event,))
+            except SinkUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001
+                why = f"{type(error).__name__}: {error}"[:500]
+            else:
+                return ""
+        return why
+
+    async def _bury(self, sink: Sink, partition: str, stream_id: str, why: str) -> None:
+        if not await self._outbox.bury(sink.name, partition, stream_id, why):
+            raise _NotHeld
+        self.buried[sink.name] += 1
+        log.error("dead_letter", sink=sink.name, partition=partition, event=stream_id, why=why)
+
+
+class _Trouble:
+    """Tells once that a sink is away, now and then that it still is, and waits ever longer."""
+
+    def __init__(self, sink: str) -> None:
+        self._sink = sink
+        self._pause_s = 0.0
+        self._told_s = 0.0
+
+    async def pause(self, error: Exception) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if not self._pause_s or now_s - self._told_s > _REMIND_S:
+            self._told_s = now_s
+            log.error("sink_unavailable", sink=self._sink, why=str(error) or type(error).__name__,
+                      what="its events wait in the outbox")  # fmt: skip
+        self._pause_s = min(max(0.1, 2 * self._pause_s), _LONGEST_PAUSE_S)
+        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def is_over(self) -> None:
+        if self._pause_s:
+            log.info("sink_answers", sink=self._sink)
+        self._pause_s = 0.0

