@@ -11,7 +11,7 @@ from .audit.migrate import migrate as apply
 from .audit.verify import Verdict, verify
 from .config import Settings, load
 from .errors import ConfigurationError, StoreUnavailable
-from .ports import Testimony
+from .ports import Witnessed
 from .store import RedisOutbox, connect
 
 _config = click.option(
@@ -47,10 +47,10 @@ def verify_chains(path: str | None) -> None:
 
 
 async def _verify(settings: Settings) -> int:
-    testimonies = await _testimonies(settings)
+    witnessed = await _witnessed(settings)
     rows = wrong = 0
     dsn = settings.postgres.dsn.get_secret_value()
-    async for verdict in verify(dsn, settings.postgres.connect_timeout / 1000, testimonies):
+    async for verdict in verify(dsn, settings.postgres.connect_timeout / 1000, witnessed):
         _print_verdict(verdict)
         rows += verdict.rows
         wrong += bool(verdict.problems)
@@ -65,7 +65,7 @@ def _print_verdict(verdict: Verdict) -> None:
         click.echo(f"  {problem}")
 
 
-async def _testimonies(settings: Settings) -> dict[str, Testimony]:
+async def _witnessed(settings: Settings) -> dict[str, Witnessed]:
     """Return what Redis remembers of each chain."""
     redis = settings.redis
     client = connect(
@@ -78,7 +78,7 @@ async def _testimonies(settings: Settings) -> dict[str, Testimony]:
         count_error=lambda _: None,
     )  # fmt: skip
     try:
-        return {each: await outbox.testify(each) for each in outbox.partitions}
+        return {each: await outbox.seen(each) for each in outbox.partitions}
     except StoreUnavailable as error:
         raise ConfigurationError(
             f"Redis, which remembers where the chains end, cannot be asked: {error}"

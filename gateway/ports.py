@@ -252,7 +252,7 @@ class Mark(NamedTuple):
 NO_MARK = Mark(0, "00" * 32)
 
 
-class Testimony(NamedTuple):
+class Witnessed(NamedTuple):
     """What is remembered of a chain outside of where it is kept.
 
     `contradicted` is a head that the history once did not have any more: it had lost events.
@@ -266,7 +266,7 @@ class Testimony(NamedTuple):
 class Witness(Protocol):
     """Remembers the ends of the chains, so that cutting one off is found."""
 
-    async def testify(self, partition: str) -> Testimony: ...
+    async def seen(self, partition: str) -> Witnessed: ...
 
     async def saw_head(self, partition: str, head: Mark) -> None:
         """Remember a longer chain; a shorter one is ignored."""

@@ -56,7 +56,7 @@ class Relay:
 
     async def _keep_moving(self, sink: Sink, partitions: Sequence[str]) -> None:
         trouble = _Trouble(sink.name)
-        while True:
+        while not is_cancelled():
             try:
                 moved = await self._round(sink, partitions)
             except (SinkUnavailable, StoreUnavailable) as error:
@@ -92,7 +92,7 @@ class Relay:
                     await self._outbox.done(sink.name, partition, (), release=True)
                 raise
             moved += len(batch)
-            if last:
+            if last or is_cancelled():
                 return moved
         return moved
 
@@ -149,7 +149,13 @@ class Relay:
         if not await self._outbox.bury(sink.name, partition, stream_id, why):
             raise _NotHeld
         self.buried[sink.name] += 1
-        log.error("dead_letter", sink=sink.name, partition=partition, event=stream_id, why=why)
+        log.error("dead_letter", sink=sink.name, partition=partition, entry=stream_id, why=why)
+
+
+def is_cancelled() -> bool:
+    """Tell whether this task was cancelled: redis-py swallows that now and then (measured)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _Trouble:

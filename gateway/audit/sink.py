@@ -8,7 +8,7 @@ from datetime import date
 import structlog
 
 from ..model import Event
-from ..ports import NO_MARK, Mark, Testimony, Witness
+from ..ports import NO_MARK, Mark, Witnessed, Witness
 from .chain import LoginRow, Row, login_row, mark_of, ms_of, row_after, time_of
 from .database import Connection, Database
 
@@ -35,19 +35,19 @@ class PostgresSink:
 
     async def take(self, partition: str, events: Sequence[Event]) -> None:
         # Before the chain is read: what was seen of it by now, it must hold.
-        testimony = await self._witness.testify(partition)
+        witnessed = await self._witness.seen(partition)
         async with self._database.connection() as connection:
             await self._ensure_months(connection, events)
             async with connection.transaction():
                 start, head = await self._lock(connection, partition)
-                lost = await _contradicted(connection, partition, head, testimony)
+                lost = await _contradicted(connection, partition, head, witnessed)
                 rows = _chained(head, await _not_stored(connection, partition, events))
                 await _append(connection, partition, rows)
         if lost is not None:
             log.error("history_lost", partition=partition, had=str(lost), has=head.length,
                       what="rows that Postgres had acknowledged are gone")  # fmt: skip
             await self._witness.saw_contradiction(partition, lost)
-        if testimony == Testimony() and start != NO_MARK:  # Redis has lost its memory
+        if witnessed == Witnessed() and start != NO_MARK:  # Redis has lost its memory
             await self._witness.saw_start(partition, start)
         await self._witness.saw_head(partition, mark_of(rows[-1]) if rows else head)
 
@@ -70,10 +70,10 @@ class PostgresSink:
 
 
 async def _contradicted(
-    connection: Connection, partition: str, head: Mark, testimony: Testimony
+    connection: Connection, partition: str, head: Mark, witnessed: Witnessed
 ) -> Mark | None:
     """Return the head that was seen and is not in the chain any more."""
-    seen = testimony.head
+    seen = witnessed.head
     if seen.length == 0 or seen == head:
         return None
     found = await connection.fetchval(

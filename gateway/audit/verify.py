@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from ..errors import ConfigurationError
-from ..ports import NO_MARK, Mark, Testimony
+from ..ports import NO_MARK, Mark, Witnessed
 from .chain import LoginRow, Row, hash_of, login_row, mark_of
 
 _SHOWN = 10  # problems of one chain that are worth reading
@@ -43,11 +43,11 @@ class Verdict:
 
 
 async def verify(
-    dsn: str, timeout_s: float, testimonies: Mapping[str, Testimony]
+    dsn: str, timeout_s: float, witnessed: Mapping[str, Witnessed]
 ) -> AsyncIterator[Verdict]:
     """Yield a verdict for each partition that has or should have a chain.
 
-    `testimonies` must have been read before: what they saw, the chains must hold. Raises
+    `witnessed` must have been read before: what they saw, the chains must hold. Raises
     ConfigurationError when Postgres cannot be read.
     """
     try:
@@ -55,10 +55,10 @@ async def verify(
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 found = {row[0] for row in await connection.fetch(_PARTITIONS)}
-                seen = {name for name, each in testimonies.items() if each != Testimony()}
+                seen = {name for name, each in witnessed.items() if each != Witnessed()}
                 for partition in sorted(found | seen):
-                    testimony = testimonies.get(partition, Testimony())
-                    yield await _verify_one(connection, partition, testimony)
+                    witnessed = witnessed.get(partition, Witnessed())
+                    yield await _verify_one(connection, partition, witnessed)
         finally:
             await connection.close(timeout=timeout_s)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
@@ -66,11 +66,11 @@ async def verify(
 
 
 async def _verify_one(
-    connection: asyncpg.Connection, partition: str, testimony: Testimony
+    connection: asyncpg.Connection, partition: str, witnessed: Witnessed
 ) -> Verdict:
     verdict = Verdict(partition)
     start, head = await _ends(connection, partition, verdict)
-    seen = {mark.length: mark for mark in (testimony.start, testimony.head) if mark.length}
+    seen = {mark.length: mark for mark in (witnessed.start, witnessed.head) if mark.length}
     last = start
     async for record in connection.cursor(_ROWS, partition):
         row = Row(*record[: len(Row._fields)])
@@ -82,7 +82,7 @@ async def _verify_one(
     verdict.head = last
     if last != head:
         verdict.add(f"the chain ends at {last.length}, but its head is {head.length}")
-    _compare(start, last, testimony, verdict)
+    _compare(start, last, witnessed, verdict)
     surplus = await connection.fetchval(_SURPLUS, partition)
     if surplus:
         verdict.add(f"login_events has {surplus} rows that belong to no sign-in")
@@ -112,15 +112,15 @@ def _judge(row: Row, sign_in: LoginRow, last: Mark, verdict: Verdict) -> None:
         verdict.add(f"the sign-in of row {row.seq} is missing from login_events or was changed")
 
 
-def _compare(start: Mark, last: Mark, testimony: Testimony, verdict: Verdict) -> None:
+def _compare(start: Mark, last: Mark, witnessed: Witnessed, verdict: Verdict) -> None:
     """Compare with what Redis remembers; it may be behind by what was just written."""
-    if testimony.head.length > last.length:
-        verdict.add(f"Redis saw {testimony.head.length} rows, there are {last.length}")
-    if testimony.contradicted is not None:
-        verdict.add(f"rows up to {testimony.contradicted.length} were lost once: see history_lost")
-    if testimony == Testimony():
+    if witnessed.head.length > last.length:
+        verdict.add(f"Redis saw {witnessed.head.length} rows, there are {last.length}")
+    if witnessed.contradicted is not None:
+        verdict.add(f"rows up to {witnessed.contradicted.length} were lost once: see history_lost")
+    if witnessed == Witnessed():
         return
-    if start.length > testimony.start.length:
+    if start.length > witnessed.start.length:
         verdict.add(f"it begins behind row {start.length}, but Redis saw no removal of these rows")
-    if start.length == testimony.start.length and start != testimony.start:
+    if start.length == witnessed.start.length and start != witnessed.start:
         verdict.add("where it begins is not what Redis saw")

@@ -11,14 +11,10 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from ..ports import Batch, Mark, Testimony, Unreadable
+from ..ports import Batch, Mark, Witnessed, Unreadable
 from . import events, scripts
 from .faults import as_unavailable
 from .keys import Keys
-
-# What is worked on in one go, in the process that may answer checks too: about a millisecond.
-BATCH = 128
-
 
 @dataclass(slots=True)
 class Survey:
@@ -45,7 +41,7 @@ class RedisOutbox:
         takeover_ms: int,
         count_error: Callable[[str], None],
         sinks: Sequence[str] = (),
-        batch: int = BATCH,
+        batch: int = 256,
     ) -> None:
         self._client = client
         self._keys = Keys(prefix)
@@ -112,13 +108,13 @@ class RedisOutbox:
         total.lag_s = {sink: ms / 1000 for sink, ms in zip(self.sinks, waiting_ms, strict=True)}
         return total
 
-    async def testify(self, partition: str) -> Testimony:
+    async def seen(self, partition: str) -> Witnessed:
         with as_unavailable(self._count_error):
             found: Any = await self._client.hgetall(self._keys.witness(partition))
             marks = {name.decode(): _mark(value) for name, value in found.items()}
-        testimony = Testimony(contradicted=marks.get("contradicted"))
+        witnessed = Witnessed(contradicted=marks.get("contradicted"))
         known = {name: marks[name] for name in ("start", "head") if name in marks}
-        return testimony._replace(**known)
+        return witnessed._replace(**known)
 
     async def saw_head(self, partition: str, head: Mark) -> None:
         await self._run("witness", [self._keys.witness(partition)], head.length, head.hash)

@@ -1,0 +1,380 @@
+"""Postgres has every event exactly once, in order, and says when it has not."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from unittest.mock import patch
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from gateway import relay as relay_module
+from gateway.audit import PostgresSink, Upkeep
+from gateway.audit import migrate as migrate_module
+from gateway.audit.chain import time_of
+from gateway.audit.migrate import Migration, migrate
+from gateway.errors import ConfigurationError, SinkUnavailable
+from gateway.ports import EventQuery, Mark, Witnessed
+from gateway.store import RedisOutbox
+from tests.postgres import Postgres
+
+from .harness import History, Redis, drained, fields_of, history_at, in_order, relaying
+
+USERS = [f"user-{number}" for number in range(30)]
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "history.md"
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    with (
+        patch.object(relay_module, "_POLL_S", 0.02),
+        patch.object(relay_module, "_LONGEST_PAUSE_S", 0.2),
+        patch.object(relay_module, "_RETRY_S", (0.01, 0.01, 0.01, 0.01)),
+    ):
+        yield
+
+
+async def carried(redis: Redis, history: History) -> RedisOutbox:
+    """Carry everything that was written into the history."""
+    outbox, sink = sink_of(redis, history)
+    async with relaying(outbox, sink):
+        await drained(outbox)
+    return outbox
+
+
+def sink_of(redis: Redis, history: History) -> tuple[RedisOutbox, PostgresSink]:
+    outbox = redis.outbox()
+    outbox.sinks = (PostgresSink.name,)
+    return outbox, history.sink(outbox)
+
+
+# --- exactly once ----------------------------------------------------------------------------
+
+
+async def test_every_event_is_one_row_in_order_and_every_sign_in_one_more(
+    redis: Redis, history: History
+) -> None:
+    await redis.write(USERS, 5)
+    await redis.write(USERS, 5, "session.ended")
+    outbox = await carried(redis, history)
+    assert in_order(await history.rows(), redis.written)
+    logins = await history.sql("SELECT user_id, ip, device_name, email FROM gateway.login_events")
+    assert len(logins) == 150
+    assert {tuple(row)[1:3] for row in logins} == {("192.0.2.1", "Firefox on Linux")}
+    verdicts = await history.verdicts(outbox)
+    assert sum(verdict.rows for verdict in verdicts.values()) == 300
+    assert not [problem for verdict in verdicts.values() for problem in verdict.problems]
+
+
+async def test_events_given_again_and_by_several_at_once_are_one_row(
+    redis: Redis, history: History
+) -> None:
+    """Whole batches, parts of them, several at the same time, in any order."""
+    await redis.write(["ann"], 40)
+    partition = redis.stream("ann")[-3:-1]
+    outbox, sink = sink_of(redis, history)
+    events = (await outbox.take("postgres", partition)).events
+    await sink.take(partition, events[:10])
+    await asyncio.gather(*(sink.take(partition, events[5:30]) for _ in range(8)))
+    await asyncio.gather(*(sink.take(partition, [each]) for each in reversed(events[:30])))
+    await sink.take(partition, events)
+    assert await history.rows() == redis.written
+    assert await history.problems(outbox) == []
+
+
+async def test_an_event_that_postgres_cannot_hold_is_a_dead_letter(
+    redis: Redis, history: History
+) -> None:
+    await redis.write(["ann"], 3)
+    await redis.client.xadd(redis.stream("ann"), fields_of("ann", 9) | {"reason": "a\0b"})
+    await redis.client.xadd(redis.stream("ann"), fields_of("ann", 9) | {"at": str(10**17)})
+    await redis.write(["ann"], 3)
+    outbox = await carried(redis, history)
+    assert await history.rows() == redis.written
+    assert len(await redis.dead_letters()) == 2
+    assert await history.problems(outbox) == []
+
+
+# --- while it is away ------------------------------------------------------------------------
+
+
+async def test_inserts_that_fail_for_want_of_space_lose_nothing(
+    redis: Redis, history: History
+) -> None:
+    """No event is to blame for a full disk: all wait, and all come."""
+    await history.sql(
+        "CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$"
+    )
+    await history.sql(
+        "CREATE TRIGGER no_space BEFORE INSERT ON gateway.session_events "
+        "FOR EACH ROW EXECUTE FUNCTION no_space()"
+    )
+    await redis.write(USERS, 5)
+    outbox, sink = sink_of(redis, history)
+    async with relaying(outbox, sink) as relay:
+        async with asyncio.timeout(10):
+            while relay.failures["postgres"] < 20:
+                await asyncio.sleep(0.02)
+        assert await history.rows() == []
+        await history.sql("DROP FUNCTION no_space CASCADE")
+        await drained(outbox)
+    assert in_order(await history.rows(), redis.written)
+    assert await redis.dead_letters() == []
+
+
+async def test_postgres_killed_while_events_are_written_has_all_of_them(redis: Redis) -> None:
+    with Postgres() as postgres:
+        await migrate(postgres.dsn, 5)
+        async with history_at(postgres.dsn) as history:
+            outbox, sink = sink_of(redis, history)
+            async with relaying(outbox, sink):
+                for _ in range(5):
+                    await redis.write(USERS, 10)
+                    await asyncio.sleep(0.05)
+                    await asyncio.to_thread(_restart, postgres)
+                await drained(outbox)
+            assert len(redis.written) == 1500
+            assert in_order(await history.rows(), redis.written)
+            assert await history.problems(outbox) == []
+            assert await redis.dead_letters() == []
+
+
+def _restart(postgres: Postgres) -> None:
+    postgres.kill()
+    postgres.start()
+
+
+async def test_a_relay_killed_at_any_moment_leaves_every_event_once(
+    redis: Redis, history: History
+) -> None:
+    """Killed by cutting it off wherever it is: it says goodbye to nobody."""
+    for number in range(20):
+        await redis.write(USERS, 4)
+        outbox, sink = sink_of(redis, history)
+        with patch.object(RedisOutbox, "done", _cut_off(RedisOutbox.done, number)):
+            async with relaying(outbox, sink):
+                await asyncio.sleep(0.01 * (number % 7))
+        for name in await redis.client.keys(f"{redis.prefix}l:*"):
+            await redis.client.delete(name)  # time passes
+    outbox = await carried(redis, history)
+    assert len(redis.written) == 2400
+    assert in_order(await history.rows(), redis.written)
+    assert await history.problems(outbox) == []
+
+
+def _cut_off(done: object, number: int) -> object:
+    """Return an acknowledgement that ends its caller from the `number`-th call on."""
+    calls = iter(range(10**9))
+
+    async def lost(self: RedisOutbox, *args: object, **named: object) -> bool:
+        if next(calls) >= number:
+            raise asyncio.CancelledError
+        assert callable(done)
+        kept: bool = await done(self, *args, **named)
+        return kept
+
+    return lost
+
+
+async def test_without_its_schema_it_takes_nothing_and_says_what_to_do(
+    postgres: Postgres, redis: Redis
+) -> None:
+    connection = await asyncpg.connect(postgres.dsn)
+    await connection.execute("CREATE DATABASE bare TEMPLATE template0")
+    await connection.close()
+    await redis.write(["ann"])
+    async with history_at(postgres.dsn_of("postgres", "bare")) as history:
+        outbox, sink = sink_of(redis, history)
+        batch = await outbox.take("postgres", redis.stream("ann")[-3:-1])
+        with pytest.raises(SinkUnavailable, match="gateway database migrate"):
+            await sink.take(redis.stream("ann")[-3:-1], batch.events)
+
+
+# --- evidence --------------------------------------------------------------------------------
+
+_OF_ANN = "WHERE user_id = 'ann' AND seq"
+TAMPERING = {
+    "a changed row": f"UPDATE gateway.session_events SET actor = 'x' {_OF_ANN} = 5",
+    "a changed detail": f"UPDATE gateway.session_events SET details = '{{}}' {_OF_ANN} = 5",
+    "another time": f"UPDATE gateway.session_events SET at = at + interval '1s' {_OF_ANN} = 5",
+    "a removed row": f"DELETE FROM gateway.session_events {_OF_ANN} = 5",
+    "the first removed": f"DELETE FROM gateway.session_events {_OF_ANN} = 1",
+    "two exchanged": f"UPDATE gateway.session_events SET seq = 11 - seq {_OF_ANN} IN (5, 6)",
+    "the last removed": f"DELETE FROM gateway.session_events {_OF_ANN} = 10",
+    "all removed": "DELETE FROM gateway.session_events; DELETE FROM gateway.chains;"
+    "DELETE FROM gateway.login_events",
+    "a changed sign-in": "UPDATE gateway.login_events SET ip = '203.0.113.9' WHERE user_id = 'ann'"
+    " AND number = (SELECT min(number) FROM gateway.login_events WHERE user_id = 'ann')",
+    "a removed sign-in": "DELETE FROM gateway.login_events WHERE ctid = (SELECT ctid FROM "
+    "gateway.login_events WHERE user_id = 'ann' LIMIT 1)",
+    "an invented sign-in": "INSERT INTO gateway.login_events SELECT partition, recorded_at, "
+    "number + 1000000, session_id, user_id, at, email, ip, country, city, user_agent, device_id, "
+    "device_name, device_type FROM gateway.login_events WHERE user_id = 'ann' LIMIT 1",
+    # These make the chain fit again: only what Redis remembers tells.
+    "a cut end": f"DELETE FROM gateway.session_events {_OF_ANN} > 7;"
+    "DELETE FROM gateway.login_events l WHERE NOT EXISTS (SELECT FROM gateway.session_events e "
+    "WHERE (e.partition, e.recorded_at, e.number) = (l.partition, l.recorded_at, l.number));"
+    "UPDATE gateway.chains c SET length = 7, hash = (SELECT hash FROM gateway.session_events e "
+    "WHERE e.partition = c.partition AND seq = 7)",
+    "a cut beginning": "UPDATE gateway.chains c SET start = 3, start_hash = (SELECT hash FROM "
+    "gateway.session_events e WHERE e.partition = c.partition AND seq = 3);"
+    f"DELETE FROM gateway.session_events {_OF_ANN} < 4;"
+    "DELETE FROM gateway.login_events l WHERE NOT EXISTS (SELECT FROM gateway.session_events e "
+    "WHERE (e.partition, e.recorded_at, e.number) = (l.partition, l.recorded_at, l.number))",
+}
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+async def test_tampering_is_found(what: str, redis: Redis, history: History) -> None:
+    await redis.write(["ann"], 10)
+    outbox = await carried(redis, history)
+    assert await history.problems(outbox) == []
+    for statement in TAMPERING[what].split(";"):
+        await history.sql(statement)
+    assert await history.problems(outbox) != []
+
+
+async def test_a_history_that_went_back_is_noticed_and_never_forgotten(
+    redis: Redis, history: History
+) -> None:
+    """A restored backup, say. What comes then is kept, and the loss stays known."""
+    await redis.write(["ann"], 10)
+    await carried(redis, history)
+    for statement in TAMPERING["a cut end"].split(";"):
+        await history.sql(statement)
+    await redis.write(["ann"], 20)
+    with capture_logs() as logs:
+        outbox = await carried(redis, history)
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["history_lost"]
+    assert await history.problems(outbox) == ["rows up to 10 were lost once: see history_lost"]
+    assert len(await history.rows()) == 27
+
+
+async def test_a_chain_that_redis_has_forgotten_is_still_verified_in_itself(
+    redis: Redis, history: History
+) -> None:
+    await redis.write(["ann"], 10)
+    await carried(redis, history)
+    await redis.client.delete(*await redis.client.keys(f"{redis.prefix}h:*"))
+    await redis.write(["ann"], 1)
+    outbox = await carried(redis, history)
+    assert await history.problems(outbox) == []
+    await history.sql(TAMPERING["a changed row"])
+    assert len(await history.problems(outbox)) == 1
+
+
+async def test_the_witness_takes_no_shorter_chain_for_the_head(redis: Redis) -> None:
+    """Two relays tell of their work in any order."""
+    outbox = redis.outbox()
+    long, short = Mark(20, "aa" * 32), Mark(10, "bb" * 32)
+    await outbox.saw_head("00", long)
+    await outbox.saw_head("00", short)
+    assert await outbox.seen("00") == Witnessed(head=long)
+    await outbox.saw_contradiction("00", long)
+    await outbox.saw_head("00", short)
+    assert await outbox.seen("00") == Witnessed(head=short, contradicted=long)
+
+
+# --- months ----------------------------------------------------------------------------------
+
+
+async def test_months_are_made_in_time_and_old_ones_removed_with_an_honest_chain(
+    redis: Redis, history: History
+) -> None:
+    now = datetime.now(UTC)
+    for days in (100, 70, 40, 0):
+        ms = int((now - timedelta(days=days)).timestamp() * 1000)
+        await redis.client.xadd(redis.stream("ann"), fields_of("ann", days), id=f"{ms}-0")
+    outbox = await carried(redis, history)
+    await Upkeep(history.database, outbox, 0).once()
+    assert [number for _, number in await history.rows()] == [100, 70, 40, 0]
+    await Upkeep(history.database, outbox, 86_400 * 62).once()
+    kept = [number for _, number in await history.rows()]
+    assert kept in ([40, 0], [70, 40, 0])
+    assert await history.problems(outbox) == []
+    ahead = time_of(int((now + timedelta(days=45)).timestamp() * 1000))
+    tables = {row[0] for row in await history.sql("SELECT relname::text FROM pg_class")}
+    assert f"session_events_{ahead:%Y_%m}" in tables
+    assert f"login_events_{now - timedelta(days=100):%Y_%m}" not in tables
+    await redis.write(["ann"], 3)
+    await carried(redis, history)
+    assert await history.problems(outbox) == []
+
+
+# --- rights ----------------------------------------------------------------------------------
+
+
+async def test_the_rights_in_the_documents_suffice_and_change_no_row(
+    postgres: Postgres, dsn: str, redis: Redis, history: History
+) -> None:
+    text = OPERATIONS.read_text()
+    grants = next(each for each in re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+                  if "CREATE ROLE" in each)  # fmt: skip
+    await history.sql("DO $$ BEGIN DROP ROLE IF EXISTS gateway_writer, gateway_reader; END $$")
+    for statement in filter(str.strip, grants.split(";")):
+        await history.sql(statement)
+    database = dsn.rpartition("/")[2]
+    await redis.write(USERS, 2)
+    try:
+        async with history_at(postgres.dsn_of("gateway_writer", database)) as writer:
+            outbox = await carried(redis, writer)
+            await Upkeep(writer.database, outbox, 0).once()
+            assert len(await writer.log().page(EventQuery())) == 50
+            for forbidden in ("UPDATE gateway.session_events SET actor = ''",
+                              "DELETE FROM gateway.login_events",
+                              "TRUNCATE gateway.session_events",
+                              "SELECT gateway.drop_oldest_month(now())",
+                              "DROP TABLE gateway.session_events"):  # fmt: skip
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    await writer.sql(forbidden)
+        async with history_at(postgres.dsn_of("gateway_reader", database)) as reader:
+            assert await reader.problems(outbox) == []
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.sql("UPDATE gateway.chains SET length = 0")
+    finally:
+        await history.sql("DROP OWNED BY gateway_writer, gateway_reader")
+        await history.sql("DROP ROLE gateway_writer, gateway_reader")
+
+
+# --- migrations ------------------------------------------------------------------------------
+
+
+async def test_migrations_are_applied_once_also_by_several_at_once(postgres: Postgres) -> None:
+    connection = await asyncpg.connect(postgres.dsn)
+    await connection.execute("CREATE DATABASE fresh TEMPLATE template0")
+    await connection.close()
+    dsn = postgres.dsn_of("postgres", "fresh")
+    applied = await asyncio.gather(*(migrate(dsn, 5) for _ in range(5)))
+    assert sorted(applied) == [[], [], [], [], ["0001_history.sql"]]
+
+
+async def test_a_database_of_another_version_is_refused(dsn: str) -> None:
+    await migrate(dsn, 5)
+    changed = Migration(1, "0001_history.sql", "SELECT 1")
+    with (
+        patch.object(migrate_module, "MIGRATIONS", (changed,)),
+        pytest.raises(ConfigurationError, match="is not what was applied"),
+    ):
+        await migrate(dsn, 5)
+    with (
+        patch.object(migrate_module, "MIGRATIONS", ()),
+        pytest.raises(ConfigurationError, match="does not know"),
+    ):
+        await migrate(dsn, 5)
+
+
+async def test_a_faulty_migration_leaves_nothing_behind(dsn: str, history: History) -> None:
+    faulty = Migration(2, "0002_faulty.sql", "CREATE TABLE gateway.half (); SELECT 1 / 0")
+    with (
+        patch.object(migrate_module, "MIGRATIONS", (*migrate_module.MIGRATIONS, faulty)),
+        pytest.raises(ConfigurationError, match="division by zero"),
+    ):
+        await migrate(dsn, 5)
+    assert await history.sql("SELECT number FROM gateway.migrations") == [(1,)]
+    assert await history.sql("SELECT 1 FROM pg_class WHERE relname = 'half'") == []
