@@ -43,11 +43,11 @@ class Verdict:
 
 
 async def verify(
-    dsn: str, timeout_s: float, witnessed: Mapping[str, Witnessed]
+    dsn: str, timeout_s: float, remembered: Mapping[str, Witnessed]
 ) -> AsyncIterator[Verdict]:
     """Yield a verdict for each partition that has or should have a chain.
 
-    `witnessed` must have been read before: what they saw, the chains must hold. Raises
+    `remembered` must have been read before: what Redis saw, the chains must hold. Raises
     ConfigurationError when Postgres cannot be read.
     """
     try:
@@ -55,9 +55,9 @@ async def verify(
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 found = {row[0] for row in await connection.fetch(_PARTITIONS)}
-                seen = {name for name, each in witnessed.items() if each != Witnessed()}
+                seen = {name for name, each in remembered.items() if each != Witnessed()}
                 for partition in sorted(found | seen):
-                    witnessed = witnessed.get(partition, Witnessed())
+                    witnessed = remembered.get(partition, Witnessed())
                     yield await _verify_one(connection, partition, witnessed)
         finally:
             await connection.close(timeout=timeout_s)

@@ -68,7 +68,9 @@ def _last(partition: str, query: EventQuery) -> str:
     if not ends:
         return "+"
     end = min(ends)
-    return end.stream_id if partition < end.partition else f"({end.stream_id}"
+    if partition < end.partition or end[:2] == (0, 0):  # before 0-0 Redis knows nothing
+        return end.stream_id
+    return f"({end.stream_id}"
 
 
 def _event(partition: str, stream_id: bytes, fields: dict[bytes, bytes]) -> Event | None:

@@ -83,7 +83,7 @@ listen = ["127.0.0.1:{self.admin_port}"]
 [[admin.tokens]]
 name = "test"
 sha256 = "{_DIGEST}"
-scopes = ["sessions:read", "sessions:write", "metrics"]
+scopes = ["sessions:read", "sessions:write", "events:read", "metrics"]
 [redis]
 url = "{self.redis_url}"
 [[policy.rules]]

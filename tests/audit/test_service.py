@@ -1,0 +1,115 @@
+"""`gateway serve` and the commands around it, over real servers that are killed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.embedded import EmbeddedValkey
+from tests import servers
+from tests.service.harness import Gateway, log_lines, log_of, until
+
+from .service import Site, chaos, site
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+def test_every_acknowledged_change_is_a_row_once_and_in_order_whatever_is_killed(
+    running: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gateways, Postgres and Redis, at random, under load."""
+
+    def restart_redis() -> None:
+        running.valkey.stop()
+        running.valkey.start()
+
+    def kill_a_gateway() -> None:
+        running.kill_gateway(random.randrange(2))
+
+    running.restart_postgres()
+    chaos(running, 6, [kill_a_gateway, kill_a_gateway, running.restart_postgres, restart_redis])
+    running.await_empty()
+    count = running.check()
+    assert count > 20
+    verified = running.command("audit", "verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    with capsys.disabled():
+        print(f" [{count} acknowledged changes]", end="")
+
+
+def test_the_commands_migrate_list_and_verify(running: Site) -> None:
+    assert running.command("database", "migrate").stdout == "nothing to do\n"
+    session = running.gateways[0].sign_in("carol")["id"]
+    running.gateways[0].admin("DELETE", f"/v1/sessions/{session}?reason=lost")
+    running.await_empty()
+    lines = running.command("events", "--user", "carol", "--json").stdout.splitlines()
+    ended, created = map(json.loads, lines)
+    assert (ended["type"], created["type"]) == ("session.ended", "session.created")
+    assert (ended["reason"], ended["details"]) == ("lost", {"why": "revoked"})
+    assert (created["by"], created["session"]) == ("test", session)
+    assert running.command("events", "--user", "carol", "--limit", "1").stdout.count("\n") == 1
+    shown = running.command("events", "--type", "session.ended").stdout
+    assert "'lost'  revoked" in shown
+    assert running.command("events", "--from", "yesterday").returncode == 1
+    running.sql("UPDATE gateway.session_events SET actor = 'nobody' WHERE user_id = 'carol'")
+    verified = running.command("audit", "verify")
+    assert verified.returncode == 1
+    assert verified.stdout.count("was changed") == 2
+    running.sql("UPDATE gateway.session_events SET actor = 'test' WHERE user_id = 'carol'")
+    assert running.command("audit", "verify").returncode == 0
+
+
+def test_while_postgres_is_away_the_history_says_so_and_checks_go_on(running: Site) -> None:
+    gateway = running.gateways[0]
+    token = gateway.sign_in("dave")["token"]
+    running.postgres.kill()
+    try:
+        answer = gateway.admin("GET", "/v1/events")
+        assert (answer.status, answer.json["detail"]) == (503, "Postgres gave no answer")
+        assert gateway.check(token).status == 200
+        assert gateway.sign_in("dave")["token"] != token
+        assert gateway.ready() == 200
+    finally:
+        running.postgres.start()
+    running.await_empty()
+    assert gateway.admin("GET", "/v1/events?user=dave").json["next"] is None
+
+
+def test_without_postgres_events_are_read_from_the_outbox_and_their_loss_is_said() -> None:
+    more = "[events]\noutbox_limit = 100\n[session]\nmax_per_user = 0\n"
+    with EmbeddedValkey(port=servers.free_port()) as valkey:
+        gateway = Gateway(valkey.url, more)
+        with gateway.running() as program:
+            until(lambda: gateway.ready() == 200, "ready")
+            sessions = [gateway.sign_in("erin")["id"] for _ in range(3)]
+            first = gateway.admin("GET", "/v1/events?user=erin&limit=2").json
+            assert [each["session"] for each in first["events"]] == sessions[:0:-1]
+            path = f"/v1/events?user=erin&limit=2&cursor={first['next']}"
+            second = gateway.admin("GET", path).json
+            assert [each["session"] for each in second["events"]] == sessions[:1]
+            assert second["next"] is None
+            for _ in range(110):
+                gateway.sign_in("erin")
+            until(lambda: '"events_dropped"' in log_of(program), "the loss is said")
+            dropped = [line for line in log_lines(log_of(program))
+                       if line["event"] == "events_dropped"]  # fmt: skip
+            assert sum(line["count"] for line in dropped) == 13
+            assert dropped[0]["level"] == "error"
+
+
+def test_with_workers_only_the_parent_carries_events(tmp_path: Path) -> None:
+    with site(tmp_path, gateways=1, workers=2) as running:
+        running.load.sign_in_and_out(running.gateways[0], "ann")
+        running.await_empty()
+        assert running.check() == 3
+        names = running.sql("SELECT count(DISTINCT pid) FROM pg_stat_activity "
+                            "WHERE application_name = 'session-gateway'")  # fmt: skip
+        assert names[0][0] <= 5

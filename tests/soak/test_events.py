@@ -1,0 +1,62 @@
+"""Events under long faults: `make soak`."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.audit.service import Site, chaos, site
+
+KILLS = 50
+AWAY_S = float(os.environ.get("SOAK_POSTGRES_AWAY_S", "600"))
+
+
+def report(running: Site, what: str) -> None:
+    count = running.check()
+    verified = running.command("audit", "verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    rows = sum(map(len, running.rows().values()))
+    print(f"\n{what}: {count} acknowledged changes, each a row once and in order ({rows} rows)")
+
+
+@pytest.mark.soak
+def test_relays_killed_fifty_times(tmp_path: Path) -> None:
+    with site(tmp_path, gateways=3) as running:
+
+        def kill_one() -> None:
+            running.kill_gateway(random.randrange(3))
+
+        chaos(running, KILLS, [kill_one])
+        running.await_empty(60)
+        report(running, f"{KILLS} gateways killed")
+
+
+@pytest.mark.soak
+def test_everything_killed_fifty_times(tmp_path: Path) -> None:
+    with site(tmp_path, gateways=3) as running:
+
+        def restart_redis() -> None:
+            running.valkey.stop()
+            running.valkey.start()
+
+        def kill_one() -> None:
+            running.kill_gateway(random.randrange(3))
+
+        chaos(running, KILLS, [kill_one, running.restart_postgres, restart_redis])
+        running.await_empty(60)
+        report(running, f"{KILLS} gateways, Postgres or Redis killed")
+
+
+@pytest.mark.soak
+def test_postgres_away_for_long(tmp_path: Path) -> None:
+    with site(tmp_path, gateways=2) as running:
+        with running.loaded():
+            time.sleep(5)
+            running.restart_postgres(AWAY_S)
+            time.sleep(5)
+        running.await_empty(300)
+        report(running, f"Postgres away for {AWAY_S:g} s of load")
