@@ -45,7 +45,7 @@ from gateway.identity import AUTHELIA, OAUTH2_PROXY
 from gateway.model import SessionKey
 from gateway.store import faults, scripts
 from gateway.store.keys import Keys
-from gateway.telemetry import Metrics, NearCacheFigures
+from gateway.telemetry import Metrics, NearCacheFigures, OutboxFigures
 from tests import servers
 from tests.adversarial.user_data import USERS
 from tests.e2e.stack import PROXIES
@@ -364,6 +364,7 @@ def test_every_metric_is_documented_with_type_and_labels_and_no_other() -> None:
     metrics.seconds["auth_request"].observe(0.001)
     metrics.store_errors["timeout"] += 1
     metrics.ended["revoked"] += 1
+    metrics.outbox = OutboxFigures(lag_s={"s": 1}, delivered={"s": 1}, failures={"s": 1})
     metrics.policy_reloads["ok"] += 1
     metrics.policy_version = "0" * 12
     metrics.shadow["1", "allow", "forbidden"] += 1
@@ -481,7 +482,7 @@ def test_examples_do_what_they_say() -> None:
     """In the order of a session's life, with the sample configuration."""
     order = [
         "POST /v1/sessions", "GET /v1/sessions/{id}", "PATCH /v1/sessions/{id}",
-        "POST /v1/introspect", "POST /v1/sessions/{id}/renew", "GET /v1/users/{user}/sessions",
+        "POST /v1/introspect", "POST /v1/sessions/{id}/renew", "GET /v1/users/{user}/sessions", "GET /v1/events",
         "DELETE /v1/sessions/{id}", "DELETE /v1/users/{user}/sessions",
         "DELETE /v1/users/{user}/devices/{device}/sessions",
         "GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json",
@@ -531,6 +532,9 @@ def test_every_kind_of_key_is_documented_and_no_other() -> None:
         "index": re.sub("[0-9a-f]{40}", "<user>", keys.index("pp", "alice")),
         "outbox": keys.outbox("pp"),
         "dropped": keys.dropped("pp"),
+        "holder": keys.holder("pp", "<sink>"),
+        "dead_letters": keys.dead_letters("pp"),
+        "witness": keys.witness("pp"),
         "due": keys.due("pp"),
         "partitions": keys.partitions,
         "replicas": keys.replicas,
@@ -545,7 +549,7 @@ def test_every_kind_of_key_is_documented_and_no_other() -> None:
 
 def test_every_script_is_documented_and_no_other() -> None:
     rows = rows_of(DOCS / "architecture.md", "script")
-    assert set.union(*(codes(cells[0]) for _, cells in rows)) == set(scripts.NAMES)
+    assert set.union(*(codes(cells[0]) for _, cells in rows)) == {*scripts.NAMES, *scripts.RELAY_NAMES}
 
 
 # --- commands --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import date
 import structlog
 
 from ..model import Event
-from ..ports import NO_MARK, Mark, Witnessed, Witness
+from ..ports import NO_MARK, Mark, Witness, Witnessed
 from .chain import LoginRow, Row, login_row, mark_of, ms_of, row_after, time_of
 from .database import Connection, Database
 

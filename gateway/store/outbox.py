@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from ..ports import Batch, Mark, Witnessed, Unreadable
+from ..ports import Batch, Mark, Unreadable, Witnessed
 from . import events, scripts
 from .faults import as_unavailable
 from .keys import Keys
+
 
 @dataclass(slots=True)
 class Survey:

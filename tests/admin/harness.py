@@ -25,6 +25,7 @@ HOST = "app.example.com"
 SCOPES = {
     "all": ["sessions:read", "sessions:write"],
     "reader": ["sessions:read"],
+    "auditor": ["events:read"],
     "writer": ["sessions:write"],
     "scraper": ["metrics"],
     "nothing": [],
@@ -131,7 +132,8 @@ async def running(wanted: Settings, redis_url: str, *, opened: bool = True) -> A
         patient(app._store._client)
         await app._try_open()
         await app._ready()
-    application = build(app._sessions, app._admin_options())
+    application = build(app._sessions, app._delivery.log, app._admin_options())
     async with TestClient(TestServer(application)) as client:
         yield Admin(app, client)
+    await app._delivery.close()
     await app._store.close()

@@ -38,7 +38,7 @@ listen = ["127.0.0.1:{port}"]
 [[admin.tokens]]
 name = "all"
 sha256 = "{digest}"
-scopes = ["sessions:read", "sessions:write", "metrics"]
+scopes = ["sessions:read", "sessions:write", "events:read", "metrics"]
 [redis]
 url = "{valkey.url}"
 prefix = "openapi:"

@@ -90,9 +90,7 @@ class Redis:
         )  # fmt: skip
 
     def log(self) -> OutboxLog:
-        return OutboxLog(
-            self.client, prefix=self.prefix, partitions=PARTITIONS, count_error=ignore
-        )
+        return OutboxLog(self.client, prefix=self.prefix, partitions=PARTITIONS, count_error=ignore)
 
     async def dead_letters(self) -> list[dict[str, str]]:
         names = [f"{self.prefix}q:{{{number:02x}}}" for number in range(PARTITIONS)]
@@ -140,7 +138,7 @@ async def relaying(outbox: RedisOutbox, *sinks: Sink) -> AsyncIterator[Relay]:
 async def drained(outbox: RedisOutbox, within_s: float = PATIENCE_S) -> None:
     """Return when the outbox is empty."""
     async with asyncio.timeout(within_s):
-        while (await outbox.survey()).length:
+        while (await outbox.survey()).length:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -194,6 +192,7 @@ async def history_at(dsn: str) -> AsyncIterator[History]:
 
 def in_order(rows: Sequence[tuple[str, int]], written: Sequence[tuple[str, int]]) -> bool:
     """Tell whether the rows are exactly what was written, each user's in order."""
+
     def by_user(pairs: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
         found: dict[str, list[int]] = {}
         for user, number in pairs:

@@ -180,9 +180,7 @@ def site(folder: Path, *, gateways: int = 2, workers: int = 1) -> Iterator[Site]
         asyncio.run(migrate(postgres.dsn, 5))
         more = f'[postgres]\ndsn = "{postgres.dsn}"\n[events]\ntakeover = "1s"\n'
         more += "[log]\ndenials = false\n"
-        members = [
-            Gateway(valkey.url, more, workers=workers) for _ in range(gateways)
-        ]
+        members = [Gateway(valkey.url, more, workers=workers) for _ in range(gateways)]
         running = Site(valkey, postgres, members, stack=stack)
         running.programs = [stack.enter_context(each.running()) for each in members]
         for each in members:

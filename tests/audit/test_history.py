@@ -119,7 +119,7 @@ async def test_inserts_that_fail_for_want_of_space_lose_nothing(
     outbox, sink = sink_of(redis, history)
     async with relaying(outbox, sink) as relay:
         async with asyncio.timeout(10):
-            while relay.failures["postgres"] < 20:
+            while relay.failures["postgres"] < 20:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert await history.rows() == []
         await history.sql("DROP FUNCTION no_space CASCADE")

@@ -38,7 +38,7 @@ def pairs(sink: MemorySink) -> list[tuple[str, int]]:
 
 async def until(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -158,12 +158,12 @@ async def test_an_event_that_cannot_be_taken_becomes_a_dead_letter_and_the_rest_
 
 
 async def test_an_event_that_fails_now_and_then_is_no_dead_letter(redis: Redis) -> None:
-    class Moody(MemorySink):
-        tries: Counter[object] = Counter()
+    tries: Counter[object] = Counter()
 
+    class Moody(MemorySink):
         async def take(self, partition: str, events: Sequence[Event]) -> None:
-            self.tries.update(event.id for event in events)
-            if any(self.tries[event.id] < 4 for event in events):
+            tries.update(event.id for event in events)
+            if any(tries[event.id] < 4 for event in events):
                 raise RuntimeError("not now")
             await super().take(partition, events)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_every_acknowledged_change_is_a_row_once_and_in_order_whatever_is_killed
     verified = running.command("audit", "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     with capsys.disabled():
-        print(f" [{count} acknowledged changes]", end="")
+        sys.stdout.write(f" [{count} acknowledged changes]")
 
 
 def test_the_commands_migrate_list_and_verify(running: Site) -> None:

@@ -78,7 +78,6 @@ CALLS: dict[str, Call] = {
     "sessions_of": lambda store, session: store.sessions_of("ann"),
     "sweep": lambda store, session: store.sweep(),
     "ping": lambda store, session: store.ping(),
-    "dropped_events": lambda store, session: store.dropped_events(),
     "create": lambda store, session: store.create(
         session.key, Login("ann"), session.device, RULES, Actor("backend")
     ),
