@@ -223,7 +223,7 @@ def token(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
         raise click.BadParameter("letters, digits, dot, _ and - only", param_hint="--name")
     secret = new_admin_token()
-    scopes = '["sessions:read", "sessions:write", "metrics"]'
+    scopes = '["sessions:read", "sessions:write", "events:read", "metrics"]'
     click.echo(f"token, shown once: {secret}")
     click.echo("in [admin] of the configuration:")
     click.echo(

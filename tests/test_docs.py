@@ -222,7 +222,8 @@ def test_every_secret_can_be_read_from_a_file(place: str, tmp_path: Path) -> Non
     assert re.search(rf"# .*{place}_file", SAMPLE.read_text())
     section, key = place.split(".")
     secret, config = tmp_path / "secret", tmp_path / "gateway.toml"
-    secret.write_text("redis://redis.example.com:6379/1\n")
+    scheme = "postgresql" if section == "postgres" else "redis"
+    secret.write_text(f"{scheme}://db.example.com:6379/1\n")
     config.write_text(f'[{section}]\n{key}_file = "{secret}"\n')
     assert {problem.place for problem in load(str(config), env={}).problems} == {"admin.tokens"}
 
@@ -482,7 +483,8 @@ def test_examples_do_what_they_say() -> None:
     """In the order of a session's life, with the sample configuration."""
     order = [
         "POST /v1/sessions", "GET /v1/sessions/{id}", "PATCH /v1/sessions/{id}",
-        "POST /v1/introspect", "POST /v1/sessions/{id}/renew", "GET /v1/users/{user}/sessions", "GET /v1/events",
+        "POST /v1/introspect", "POST /v1/sessions/{id}/renew", "GET /v1/users/{user}/sessions",
+        "GET /v1/events",
         "DELETE /v1/sessions/{id}", "DELETE /v1/users/{user}/sessions",
         "DELETE /v1/users/{user}/devices/{device}/sessions",
         "GET /healthz", "GET /readyz", "GET /metrics", "GET /openapi.json",
@@ -549,7 +551,8 @@ def test_every_kind_of_key_is_documented_and_no_other() -> None:
 
 def test_every_script_is_documented_and_no_other() -> None:
     rows = rows_of(DOCS / "architecture.md", "script")
-    assert set.union(*(codes(cells[0]) for _, cells in rows)) == {*scripts.NAMES, *scripts.RELAY_NAMES}
+    named = set.union(*(codes(cells[0]) for _, cells in rows))
+    assert named == {*scripts.NAMES, *scripts.RELAY_NAMES}
 
 
 # --- commands --------------------------------------------------------------------------------

@@ -316,13 +316,13 @@ async def test_the_rights_in_the_documents_suffice_and_change_no_row(
     text = OPERATIONS.read_text()
     grants = next(each for each in re.findall(r"```text\n(.*?)```", text, re.DOTALL)
                   if "CREATE ROLE" in each)  # fmt: skip
-    await history.sql("DO $$ BEGIN DROP ROLE IF EXISTS gateway_writer, gateway_reader; END $$")
+    await history.sql("DO $$ BEGIN DROP ROLE IF EXISTS history_writer, history_reader; END $$")
     for statement in filter(str.strip, grants.split(";")):
         await history.sql(statement)
     database = dsn.rpartition("/")[2]
     await redis.write(USERS, 2)
     try:
-        async with history_at(postgres.dsn_of("gateway_writer", database)) as writer:
+        async with history_at(postgres.dsn_of("history_writer", database)) as writer:
             outbox = await carried(redis, writer)
             await Upkeep(writer.database, outbox, 0).once()
             assert len(await writer.log().page(EventQuery())) == 50
@@ -333,13 +333,13 @@ async def test_the_rights_in_the_documents_suffice_and_change_no_row(
                               "DROP TABLE gateway.session_events"):  # fmt: skip
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await writer.sql(forbidden)
-        async with history_at(postgres.dsn_of("gateway_reader", database)) as reader:
+        async with history_at(postgres.dsn_of("history_reader", database)) as reader:
             assert await reader.problems(outbox) == []
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await reader.sql("UPDATE gateway.chains SET length = 0")
     finally:
-        await history.sql("DROP OWNED BY gateway_writer, gateway_reader")
-        await history.sql("DROP ROLE gateway_writer, gateway_reader")
+        await history.sql("DROP OWNED BY history_writer, history_reader")
+        await history.sql("DROP ROLE history_writer, history_reader")
 
 
 # --- migrations ------------------------------------------------------------------------------
