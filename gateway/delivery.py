@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -63,12 +64,13 @@ class Delivery:
     async def run(self, opened: asyncio.Event) -> None:
         """Carry events until cancelled, from when Redis was found to be the one that is meant."""
         await opened.wait()
+        jobs = [self._relay.run, self._watch]
+        if self._database is not None:
+            retention_s = self._settings.postgres.retention / 1000
+            jobs.append(Upkeep(self._database, self._outbox, retention_s).run)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._relay.run())
-            group.create_task(self._watch())
-            if self._database is not None:
-                retention_s = self._settings.postgres.retention / 1000
-                group.create_task(Upkeep(self._database, self._outbox, retention_s).run())
+            for job in jobs:
+                group.create_task(_for_ever(job))
 
     async def close(self) -> None:
         if self._database is not None:
@@ -118,6 +120,16 @@ class Alarm:
             log.warning("outbox_foreign_group", count=survey.foreign_groups,
                         what="of a sink that is not configured here; until it takes its events "
                         "or XGROUP DESTROY removes it, they stay in the outbox")  # fmt: skip
+
+
+async def _for_ever(job: Callable[[], Awaitable[None]]) -> None:
+    """Begin again after a fault of ours: it must not end the checks beside it."""
+    while not is_cancelled():
+        try:
+            await job()
+        except Exception:
+            log.exception("events_failed")
+        await asyncio.sleep(_WATCH_S)
 
 
 def _database(settings: Settings) -> Database | None:

@@ -190,10 +190,10 @@ class Sink(Protocol):
         replica was given up for dead also behind later ones. All else is in order: one call at a
         time for each partition, which holds all events of a user.
 
-        Raise SinkUnavailable while nothing can be taken: the same comes again, for ever. Any other
-        exception is laid to one of the events: they are then given one by one, and one that
-        fails several times becomes a dead letter. It is cancelled after half of
-        `events.takeover`, which counts as SinkUnavailable.
+        Raise SinkUnavailable (or StoreUnavailable, or TimeoutError) while nothing can be taken: the
+        same comes again, for ever. Any other exception is laid to one of the events: they are
+        then given one by one, and one that fails several times becomes a dead letter. It is
+        cancelled after half of `events.takeover`, as if it were away.
         """
 
 

@@ -119,6 +119,8 @@ class Relay:
                 await sink.take(partition, events)
         except TimeoutError:
             raise SinkUnavailable("timeout") from None
+        except StoreUnavailable as error:  # it needs Redis too: no fault of an event
+            raise SinkUnavailable(error.kind, str(error)) from error
 
     async def _give_singly(self, sink: Sink, partition: str, events: Sequence[Event]) -> None:
         for event in events:

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from gateway import relay as relay_module
 from gateway.delivery import Alarm
 from gateway.embedded import EmbeddedValkey
+from gateway.errors import StoreUnavailable
 from gateway.model import Event
 from gateway.store import RedisOutbox, Survey
 from tests import servers
@@ -173,6 +174,26 @@ async def test_an_event_that_fails_now_and_then_is_no_dead_letter(redis: Redis) 
     async with relaying(outbox, sink):
         await drained(outbox)
     assert in_order(pairs(sink), redis.written)
+    assert await redis.dead_letters() == []
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("timeout"), TimeoutError()])
+async def test_what_may_pass_makes_no_dead_letter_however_often_it_happens(
+    redis: Redis, error: Exception
+) -> None:
+    class Unlucky(MemorySink):
+        async def take(self, partition: str, events: Sequence[Event]) -> None:
+            self.calls += 1
+            if self.calls < 20:
+                raise error
+            await super().take(partition, events)
+
+    sink = Unlucky()
+    await redis.write(["ann"], 5)
+    outbox = redis.outbox(sink)
+    async with relaying(outbox, sink):
+        await drained(outbox)
+    assert sink.numbers("ann") == [0, 1, 2, 3, 4]
     assert await redis.dead_letters() == []
 
 
