@@ -15,6 +15,7 @@ from typing import Any
 from gateway.audit import Database, DatabaseOptions, PostgresSink
 from gateway.audit.migrate import migrate
 from gateway.credentials import partition_of_user
+from gateway.delivery import ALONE, BESIDE_CHECKS
 from gateway.embedded import EmbeddedValkey
 from gateway.relay import Relay
 from gateway.store import RedisOutbox, connect
@@ -27,7 +28,7 @@ _USERS = 2000
 _CHUNK = 2000
 
 
-async def measure(redis_url: str, dsn: str, events: int, batch: int) -> str:
+async def measure(redis_url: str, dsn: str, events: int, lanes: int, batch: int) -> str:
     """Fill the outbox, empty it, and return a row of the table."""
     client = connect(redis_url)
     await client.flushall()
@@ -37,7 +38,7 @@ async def measure(redis_url: str, dsn: str, events: int, batch: int) -> str:
         client, prefix="gw:", partitions=16, limit=10**7, takeover_ms=10_000,
         count_error=lambda _: None, sinks=[PostgresSink.name], batch=batch,
     )  # fmt: skip
-    relay = Relay(outbox, [PostgresSink(database, outbox)], outbox.partitions, 10_000)
+    relay = Relay(outbox, [PostgresSink(database, outbox)], outbox.partitions, 10_000, lanes)
     began, cpu = time.perf_counter(), time.process_time()
     task = asyncio.create_task(relay.run())
     pauses = []
@@ -50,7 +51,7 @@ async def measure(redis_url: str, dsn: str, events: int, batch: int) -> str:
     await asyncio.wait([task])
     await database.close()
     await client.aclose()
-    return (f"| {batch} | {events} | {events / took * 60:,.0f} | {cpu / events * 1e6:.0f} "
+    return (f"| {lanes} x {batch} | {events} | {events / took * 60:,.0f} | {cpu / events * 1e6:.0f} "
             f"| {cpu / took:.2f} | {percentile_ms(pauses, 99):.1f} |")  # fmt: skip
 
 
@@ -77,14 +78,14 @@ def main() -> None:
     import uvloop
 
     events = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    print("| batch | events | per minute | CPU us each | cores | pause of the loop, p99, ms |")
+    print("| lanes x batch | events | per minute | CPU us each | cores | pause of the loop, p99, ms |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, Postgres() as postgres:
         asyncio.run(migrate(postgres.dsn, 5))
         with EmbeddedValkey(unix_socket=Path(folder) / "valkey") as valkey:
-            for batch in (64, 512):
+            for lanes, batch in (BESIDE_CHECKS, ALONE):
                 uvloop.install()
-                print(asyncio.run(measure(valkey.url, postgres.dsn, events, batch)), flush=True)
+                print(asyncio.run(measure(valkey.url, postgres.dsn, events, lanes, batch)), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ _WATCH_S = 5.0
 _REMIND_S = 60.0
 _ALARM = 0.5  # of the bound: half of the time until events are dropped is left
 
-# Events in one go. Beside checks few, so that none of these waits longer than a millisecond or two;
-# in a process that has workers for these many, which takes a third less CPU.
-_BATCH_BESIDE_CHECKS, _BATCH = 64, 512
+# Partitions at once, and events in one go. Beside checks few, because these wait meanwhile; in a
+# process that has workers for these many, which takes half the CPU (`python -m bench.events`).
+BESIDE_CHECKS, ALONE = (2, 32), (4, 512)
 
 log = structlog.get_logger("gateway.events")
 
@@ -39,6 +39,7 @@ class Delivery:
             redis_url, username=redis.username, password=redis.password.get_secret_value()
         )
         self._database = _database(settings)
+        lanes, batch = ALONE if settings.check.workers > 1 else BESIDE_CHECKS
         self._outbox = RedisOutbox(
             client,
             prefix=redis.prefix,
@@ -46,11 +47,13 @@ class Delivery:
             limit=settings.events.outbox_limit,
             takeover_ms=settings.events.takeover,
             count_error=metrics.count_store_error,
-            batch=_BATCH if settings.check.workers > 1 else _BATCH_BESIDE_CHECKS,
+            batch=batch,
         )
         sinks = self._sinks()
         self._outbox.sinks = tuple(sink.name for sink in sinks)
-        self._relay = Relay(self._outbox, sinks, self._outbox.partitions, settings.events.takeover)
+        self._relay = Relay(
+            self._outbox, sinks, self._outbox.partitions, settings.events.takeover, lanes
+        )
         self.log: EventLog = (
             OutboxLog(client, prefix=redis.prefix, partitions=redis.partitions,
                       count_error=metrics.count_store_error)

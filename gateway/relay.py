@@ -19,7 +19,6 @@ from .errors import SinkUnavailable, StoreUnavailable
 from .model import Event
 from .ports import Batch, Outbox, Sink
 
-LANES = 4  # partitions of one sink that are worked on at once
 TRIES = 5  # of an event that a sink fails at, before it becomes a dead letter
 _BATCHES = 16  # in one turn
 _POLL_S = 0.5
@@ -38,11 +37,17 @@ class Relay:
     """Runs until it is cancelled; never raises for what a sink or Redis does."""
 
     def __init__(
-        self, outbox: Outbox, sinks: Sequence[Sink], partitions: Sequence[str], takeover_ms: int
+        self,
+        outbox: Outbox,
+        sinks: Sequence[Sink],
+        partitions: Sequence[str],
+        takeover_ms: int,
+        lanes: int = 4,
     ) -> None:
         self._outbox = outbox
         self._sinks = sinks
         self._partitions = partitions
+        self._lanes = lanes  # partitions of one sink that are worked on at once
         self._limit_s = takeover_ms / 2000  # so that nobody else begins while a sink is at work
         self.delivered: Counter[str] = Counter()
         self.buried: Counter[str] = Counter()
@@ -51,8 +56,8 @@ class Relay:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for sink in self._sinks:
-                for lane in range(LANES):
-                    group.create_task(self._keep_moving(sink, self._partitions[lane::LANES]))
+                for lane in range(self._lanes):
+                    group.create_task(self._keep_moving(sink, self._partitions[lane :: self._lanes]))
 
     async def _keep_moving(self, sink: Sink, partitions: Sequence[str]) -> None:
         trouble = _Trouble(sink.name)
