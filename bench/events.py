@@ -51,8 +51,8 @@ async def measure(redis_url: str, dsn: str, events: int, lanes: int, batch: int)
     await asyncio.wait([task])
     await database.close()
     await client.aclose()
-    return (f"| {lanes} x {batch} | {events} | {events / took * 60:,.0f} | {cpu / events * 1e6:.0f} "
-            f"| {cpu / took:.2f} | {percentile_ms(pauses, 99):.1f} |")  # fmt: skip
+    return (f"| {lanes} x {batch} | {events} | {events / took * 60:,.0f} "
+            f"| {cpu / events * 1e6:.0f} | {cpu / took:.2f} | {percentile_ms(pauses, 99):.1f} |")  # fmt: skip
 
 
 async def _fill(redis_url: str, events: int) -> None:
@@ -78,14 +78,15 @@ def main() -> None:
     import uvloop
 
     events = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    print("| lanes x batch | events | per minute | CPU us each | cores | pause of the loop, p99, ms |")
+    print("| lanes x batch | events | per minute | CPU us each | cores | pauses, p99, ms |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, Postgres() as postgres:
         asyncio.run(migrate(postgres.dsn, 5))
         with EmbeddedValkey(unix_socket=Path(folder) / "valkey") as valkey:
             for lanes, batch in (BESIDE_CHECKS, ALONE):
                 uvloop.install()
-                print(asyncio.run(measure(valkey.url, postgres.dsn, events, lanes, batch)), flush=True)
+                row = measure(valkey.url, postgres.dsn, events, lanes, batch)
+                print(asyncio.run(row), flush=True)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ class Relay:
         async with asyncio.TaskGroup() as group:
             for sink in self._sinks:
                 for lane in range(self._lanes):
-                    group.create_task(self._keep_moving(sink, self._partitions[lane :: self._lanes]))
+                    partitions = self._partitions[lane :: self._lanes]
+                    group.create_task(self._keep_moving(sink, partitions))
 
     async def _keep_moving(self, sink: Sink, partitions: Sequence[str]) -> None:
         trouble = _Trouble(sink.name)
