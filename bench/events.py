@@ -52,7 +52,8 @@ async def measure(redis_url: str, dsn: str, events: int, lanes: int, batch: int)
     await database.close()
     await client.aclose()
     return (f"| {lanes} x {batch} | {events} | {events / took * 60:,.0f} "
-            f"| {cpu / events * 1e6:.0f} | {cpu / took:.2f} | {percentile_ms(pauses, 99):.1f} |")  # fmt: skip
+            f"| {cpu / events * 1e6:.0f} | {cpu / took:.2f} "
+            f"| {percentile_ms(pauses, 99):.1f} |")  # fmt: skip
 
 
 async def _fill(redis_url: str, events: int) -> None:
