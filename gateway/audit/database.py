@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,23 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection to a database with our schema. Raises SinkUnavailable."""
-        with as_unavailable():
+        """Lend a connection to a database with our schema. Raises SinkUnavailable.
+
+        Whatever goes wrong on the way to it is no event's fault, a wrong address for one.
+        """
+        try:
             pool = await self._opened()
-            async with pool.acquire(timeout=self._options.connect_timeout_s) as connection:
-                yield connection
+            lent = await pool.acquire(timeout=self._options.connect_timeout_s)
+        except SinkUnavailable:
+            raise
+        except Exception as error:
+            raise SinkUnavailable("connection", str(error) or type(error).__name__) from error
+        try:
+            with as_unavailable():
+                yield lent
+        finally:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await pool.release(lent)
 
     async def close(self) -> None:
         if self._pool is None:

@@ -341,9 +341,19 @@ class NearCache(Section):
 
 def _postgres_url(dsn: SecretStr) -> SecretStr:
     text = dsn.get_secret_value()
-    if text and not text.startswith(("postgres://", "postgresql://")):
-        raise ValueError("must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+    if text and not _is_postgres(text):
+        raise ValueError("must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or with a socket "
+                         "postgresql:///DATABASE?host=/FOLDER")  # fmt: skip
     return dsn
+
+
+def _is_postgres(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        there = (bool(url.hostname) and url.port != 0) or "host" in parse_qs(url.query)
+        return url.scheme in ("postgres", "postgresql") and there
+    except ValueError:
+        return False
 
 
 def _retention(time_ms: int) -> int:

@@ -182,6 +182,28 @@ def _cut_off(done: object, number: int) -> object:
     return lost
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://127.0.0.1:1/db",
+        "postgresql://h/db?sslmode=nonsense",
+        "postgresql://{}/nowhere",
+        "postgresql://{}/postgres?options=-c%20datestyle=x",
+    ],
+)
+async def test_no_event_is_to_blame_for_a_wrong_address(
+    dsn: str, postgres: Postgres, redis: Redis
+) -> None:
+    """Nor for a database that is not there, or refuses the connection's settings."""
+    await redis.write(["ann"])
+    partition = redis.stream("ann")[-3:-1]
+    async with history_at(dsn.format(f"postgres@127.0.0.1:{postgres.port}")) as history:
+        outbox, sink = sink_of(redis, history)
+        batch = await outbox.take("postgres", partition)
+        with pytest.raises(SinkUnavailable):
+            await sink.take(partition, batch.events)
+
+
 async def test_without_its_schema_it_takes_nothing_and_says_what_to_do(
     postgres: Postgres, redis: Redis
 ) -> None:
