@@ -70,21 +70,24 @@ class Authorizer:
 
     def consider(self, request: CheckRequest) -> Decision | Question:
         """Return the decision if it needs no wait: of the rules, or of a session in memory."""
-        path = request.target.partition("?")[0]
-        place = request.method, request.host, path
+        method, target, host, _, _, cookies, _, _, _, narrowing = request
+        place = method, host, target.partition("?")[0]
         rules = self._rules.get(place) or self._look_up_rules(request, place)
         if isinstance(rules, Decision):
             return rules
-        key = key_of_cookies(request.cookies, self._cookie, self._partitions)
-        if isinstance(key, Reason):
+        key = key_of_cookies(cookies, self._cookie, self._partitions)
+        if not isinstance(key, SessionKey):
             return DENIALS[key]
         remembered = self._store.recall(key)
         if remembered is None:
-            return Question(key, rules, request.narrowing)
-        decision = self._judge(*remembered, rules, request.narrowing)
-        if decision.reason is _IDLE:  # by a rule's own limit; Redis may know of a later activity
-            return Question(key, rules, request.narrowing)
-        return decision
+            return Question(key, rules, narrowing)
+        session, now_ms = remembered
+        reason = refusal(session, now_ms, rules, narrowing)
+        if reason is None:
+            return self._allow(session, now_ms, rules)
+        if reason is _IDLE:  # by a rule's own limit; Redis may know of a later activity
+            return Question(key, rules, narrowing)
+        return _deny(reason, rules)
 
     def _look_up_rules(
         self, request: CheckRequest, place: tuple[str, str, str]
@@ -129,26 +132,24 @@ class Authorizer:
             if not is_unknown:
                 self._unknown.give_back()
         session = None if reading.session is None else self._stand(reading.session)
-        return self._judge(session, reading.now_ms, question.rules, question.narrowing)
+        reason = refusal(session, reading.now_ms, question.rules, question.narrowing)
+        if session is None or reason is not None:
+            return _deny(reason or Reason.UNKNOWN_SESSION, question.rules)
+        return self._allow(session, reading.now_ms, question.rules)
 
-    def _judge(
-        self,
-        session: Standing | None,
-        now_ms: int,
-        rules: tuple[Rule, ...],
-        narrowing: tuple[Narrowing, ...],
-    ) -> Decision:
-        reason = refusal(session, now_ms, rules, narrowing)
-        if reason is not None or session is None:
-            if reason is Reason.STEP_UP_REQUIRED:
-                return Decision(reason, step_up=step_up(rules))
-            return DENIALS[reason or Reason.UNKNOWN_SESSION]
+    def _allow(self, session: Standing, now_ms: int, rules: tuple[Rule, ...]) -> Decision:
         for rule in rules:
             if not rule.counts_as_activity:
                 break
         else:
             self._on_activity(session, now_ms)
         return Decision(None, session)
+
+
+def _deny(reason: Reason, rules: tuple[Rule, ...]) -> Decision:
+    if reason is Reason.STEP_UP_REQUIRED:
+        return Decision(reason, step_up=step_up(rules))
+    return DENIALS[reason]
 
 
 def _outcome(rules: tuple[Rule, ...] | Reason) -> tuple[Rule, ...] | Decision:

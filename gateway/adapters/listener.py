@@ -81,13 +81,13 @@ class CheckListener:
         adapter, wording = endpoint
         try:
             asked = adapter.read(subrequest, self.trusted)
-            if isinstance(asked, Reason):
-                known, decision = None, DENIALS[asked]
-            else:
+            if isinstance(asked, CheckRequest):
                 known, outcome = asked, self._authorizer.consider(asked)
                 if not isinstance(outcome, Decision):
                     return None
                 decision = outcome
+            else:
+                known, decision = None, DENIALS[asked]
             if decision.reason is None:
                 answer = allowed(decision, wording)
             else:
@@ -112,11 +112,11 @@ class CheckListener:
         decision = DENIALS[Reason.INTERNAL_ERROR]
         try:
             asked = adapter.read(subrequest, self.trusted)
-            if isinstance(asked, Reason):
-                decision = DENIALS[asked]
-            else:
+            if isinstance(asked, CheckRequest):
                 known = asked
                 decision = await self._authorizer.check(asked)
+            else:
+                decision = DENIALS[asked]
             answer = adapter.write(decision, known, wording)
         except Exception as error:  # noqa: BLE001  (the last line of defence)
             decision = DENIALS[Reason.INTERNAL_ERROR]
