@@ -87,18 +87,15 @@ def key_of_cookies(headers: Sequence[str], name: str, partitions: int) -> Sessio
         values = _values(cookies, name)
         if len(values) != 1:
             return Reason.DUPLICATE_COOKIE if values else Reason.NO_SESSION
-        (value,) = values
+        value = values[0]
     return key_of_token(value, partitions) or Reason.MALFORMED_TOKEN
 
 
-def _values(cookies: str, name: str) -> set[str]:
-    """Return what differs of the values of all pairs of this name."""
+def _values(cookies: str, name: str) -> list[str]:
+    """Return the values of all pairs of this name, each once."""
     pairs = (pair.partition("=") for pair in cookies.split(";"))
-    return {
-        value.strip(" \t")
-        for found, equals, value in pairs
-        if equals and found.strip(" \t") == name
-    }
+    named = (value for found, equals, value in pairs if equals and found.strip(" \t") == name)
+    return list(dict.fromkeys(value.strip(" \t") for value in named))
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,12 +65,12 @@ FAULTS = (
     _one("one public reading is enough", POLICY, "all(rule.access is", "any(rule.access is"),
     _one("no matter what roles", "gateway/judge.py", "rule.roles.isdisjoint(session.roles)",
          "False"),
-    _one("OPTIONS may pass", AUTHORIZER, '        path = request.target.partition("?")[0]\n',
-         '        path = request.target.partition("?")[0]\n'
-         '        if request.method == "OPTIONS":\n            return PUBLIC\n'),
+    _one("OPTIONS may pass", AUTHORIZER, '        place = method, host, target.partition("?")[0]\n',
+         '        place = method, host, target.partition("?")[0]\n'
+         '        if method == "OPTIONS":\n            return PUBLIC\n'),
     _one("no cookie, no question", AUTHORIZER, "return DENIALS[key]", "return PUBLIC"),
     _one("an unknown session is nobody", AUTHORIZER,
-         "return DENIALS[reason or Reason.UNKNOWN_SESSION]", "return PUBLIC"),
+         "return _deny(reason or Reason.UNKNOWN_SESSION, question.rules)", "return PUBLIC"),
     _one("health checks may pass", "gateway/adapters/auth_request.py", _ALL_THERE,
          'if "kube-probe" in subrequest.headers.get("User-Agent", ""):\n'
          f'        target = "/public"\n    {_ALL_THERE}'),
@@ -79,9 +79,9 @@ FAULTS = (
                 f'target = subrequest.headers.get("X-Rewrite-URL", target)\n    {_ALL_THERE}'),
            Edit(NGINX, 'proxy_set_header X-Rewrite-URL          "";\n')), NGINX),
     # Whose session it is.
-    _one("the first cookie wins", CREDENTIALS, "return Reason.DUPLICATE_COOKIE", "pass"),
+    _one("the first cookie wins", CREDENTIALS, "if len(values) != 1:", "if not values:"),
     Fault("the last cookie wins",
-          (Edit(CREDENTIALS, "return Reason.DUPLICATE_COOKIE", "pass"),
+          (Edit(CREDENTIALS, "if len(values) != 1:", "if not values:"),
            Edit(CREDENTIALS, "values[0]", "values[-1]"))),
     _one("only the first cookie line counts", CREDENTIALS, _LINES, '"".join(headers[:1])'),
     _one("a comma separates cookies, too", CREDENTIALS, _LINES, f'{_LINES}.replace(",", ";")'),
