@@ -44,6 +44,9 @@ class Holds(IntEnum):
     YES = 2
 
 
+_PREFLIGHT = {True: Holds.YES, None: Holds.MAYBE, False: Holds.NO}
+
+
 class QueryCondition(NamedTuple):
     """One condition on a parameter; `value` is None where any will do."""
 
@@ -85,7 +88,7 @@ class Asked(NamedTuple):
 
     query: Query
     address: str  # the client's, "" if the proxy does not say
-    preflight: bool
+    preflight: bool | None  # None: servers may differ
 
 
 class Conditions(NamedTuple):
@@ -103,7 +106,7 @@ class Conditions(NamedTuple):
     def each(self, asked: Asked) -> Iterator[tuple[str, Holds]]:
         """Name and answer every condition."""
         if self.preflight:
-            yield "preflight", Holds.YES if asked.preflight else Holds.NO
+            yield "preflight", _PREFLIGHT[asked.preflight]
         if self.networks:
             yield "network", _comes_from(asked.address, self.networks)
         for condition in self.query:

@@ -36,7 +36,7 @@ class Place(NamedTuple):
         """Whether every request to this place gets the same rules."""
         return all(rule.conditions is None for rules in self.candidates for rule in rules)
 
-    def asked(self, query: str, address: str, *, preflight: bool) -> Asked:
+    def asked(self, query: str, address: str, *, preflight: bool | None) -> Asked:
         """Return what conditions look at.
 
         Where a reading of the path ends at a decoded `?` or `#`, the query may be anything.

@@ -5,6 +5,7 @@ for reading headers. Missing, repeated, empty or malformed input is refused, nev
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,6 +28,7 @@ ORIGIN = istr("Origin")
 REQUEST_METHOD = istr("Access-Control-Request-Method")
 X_FORWARDED_PROTO = istr("X-Forwarded-Proto")
 _LONGEST_ADDRESS = 64
+_ONE = re.compile(r"[^\s,]*")
 # Traefik says ws of a WebSocket's handshake; one comes back from signing in to a page.
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _EMPTY = b"Content-Length: 0\r\n\r\n"
@@ -198,11 +200,18 @@ def scheme_of(subrequest: Subrequest) -> str | None:
     return _SCHEMES.get(values[0]) if len(values) == 1 else None
 
 
-def is_preflight(subrequest: Subrequest) -> bool:
-    """Tell whether an OPTIONS request is a CORS preflight (Fetch standard): it has exactly one
-    Origin and one Access-Control-Request-Method.
+def is_preflight(subrequest: Subrequest) -> bool | None:
+    """Tell whether an OPTIONS request is a CORS preflight (Fetch standard).
+
+    It has one Origin and one Access-Control-Request-Method, each with one value. If one of them is
+    doubled or empty the answer is None: some servers take the first, or the last, and some do not.
     """
-    return sole(subrequest, ORIGIN) is not None and sole(subrequest, REQUEST_METHOD) is not None
+    origins = subrequest.headers.getall(ORIGIN, ())
+    methods = subrequest.headers.getall(REQUEST_METHOD, ())
+    if not origins or not methods:
+        return False
+    one = len(origins) == len(methods) == 1 and _ONE.fullmatch(origins[0] + methods[0])
+    return True if one and origins[0] and methods[0] else None
 
 
 def is_navigation(subrequest: Subrequest) -> bool:

@@ -59,6 +59,26 @@ async def test_what_only_resembles_a_preflight_is_none(
     assert (reply.status, reply.one("X-Auth-Reason")) == (401, "no_session")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (ORIGIN, WANTS),
+        (ORIGIN, ORIGIN, WANTS),
+        (ORIGIN, WANTS, WANTS),
+        (("Origin", b""), WANTS),
+        (("Origin", b"https://a.example, https://b.example"), WANTS),
+        (ORIGIN, ("Access-Control-Request-Method", b"PUT,PUT")),
+    ],
+)
+async def test_a_denied_preflight_is_denied_in_every_form(
+    family: Family, headers: tuple[Header, ...]
+) -> None:
+    """What some server may take for a preflight does not escape a rule against them."""
+    rules = [RuleSpec(Access.DENY, preflight=True), RuleSpec(Access.PUBLIC)]
+    reply = await ask(family, rules, Asked(method="OPTIONS", more=headers))
+    assert (reply.status, reply.one("X-Auth-Reason")) == (403, "denied_by_rule")
+
+
 async def test_a_preflight_needs_a_session_by_default(family: Family) -> None:
     """Without such a rule it is a request like any other."""
     asked = Asked(method="OPTIONS", more=(ORIGIN, WANTS))
