@@ -170,6 +170,7 @@ class App:
             profiles=[self._build_profile(*each) for each in enumerate(settings.check.profiles)],
             observe=self._observer,
             on_fault=lambda error: log.error("check_failed", exc_info=error),
+            on_stranger=self._observer.note_stranger,
         )
 
     def _build_authorizer(

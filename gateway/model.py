@@ -193,7 +193,7 @@ class CheckRequest(NamedTuple):
     address: str  # the client's, "" when the proxy does not say
     cookies: Sequence[str]  # every Cookie header, in order; what is no UTF-8 as lone surrogates
     navigation: bool = False  # a person waits for a page, not a script for data
-    # A browser asks what another site's page may do (CORS). None: servers differ over whether it is.
+    # A browser asks what another site's page may do (CORS). None: servers differ over that.
     preflight: bool | None = False
     header_names: Sequence[str] = ()  # the client's, where the proxy removes what we name
     narrowing: tuple[Narrowing, ...] = ()  # a session must satisfy each of them

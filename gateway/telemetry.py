@@ -25,12 +25,15 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from .allowance import Allowance
 from .decision import Decision, Kind, Reason, kind_of
 from .model import CheckRequest
 
 BUCKETS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0,
 )  # fmt: skip
+
+STRANGERS_PER_SECOND = 10  # lines of the log
 
 
 class NearCacheFigures(NamedTuple):
@@ -255,6 +258,8 @@ class CheckObserver:
         self._metrics = metrics
         self._log_denials = log_denials
         self._log = structlog.get_logger("gateway.check")
+        self._strangers = Allowance(STRANGERS_PER_SECOND)
+        self._unlogged = 0
         self.shadow: Callable[[CheckRequest, Decision], None] | None = None
 
     def __call__(
@@ -265,7 +270,11 @@ class CheckObserver:
         histogram = metrics.seconds[adapter]
         histogram.counts[bisect.bisect_left(BUCKETS_S, seconds)] += 1
         histogram.sum += seconds
-        if self._log_denials and decision.reason is not None:
+        if (
+            self._log_denials
+            and decision.reason is not None
+            and decision.reason is not Reason.UNTRUSTED_PEER  # `note_stranger` tells who it was
+        ):
             self._log.info(
                 "denied",
                 adapter=adapter,
@@ -277,6 +286,22 @@ class CheckObserver:
             )
         if self.shadow is not None and request is not None:
             self.shadow(request, decision)
+
+    def note_stranger(self, adapter: str, address: str) -> None:
+        """Log who asked without being a proxy; anybody can, so at most so many lines a second.
+
+        `unlogged` says how many were left out since the last line.
+        """
+        if not self._log_denials:
+            return
+        if not self._strangers.take():
+            self._unlogged += 1
+            return
+        self._log.info(
+            "denied", adapter=adapter, reason=Reason.UNTRUSTED_PEER, peer=address,
+            unlogged=self._unlogged,
+        )  # fmt: skip
+        self._unlogged = 0
 
     def note_shadow(
         self, rule: int, request: CheckRequest, decision: Decision, would: Decision | None

@@ -62,7 +62,7 @@ class CheckServer(web.Server):
         if connection.from_proxy:
             answer = await self.listener.answer(subrequest)
         else:
-            answer = self.listener.stranger(subrequest.path)
+            answer = self.listener.stranger(subrequest.path, connection.peer)
         # An older client than HTTP/1.1 keeps a connection only if it is told to; it is not.
         close = self.draining or not request.keep_alive or request.version < (1, 1)
         return connection.respond(answer, close=close)
@@ -103,6 +103,12 @@ class _Connection(web.RequestHandler):
         # A Unix socket: whoever may open it is trusted; its mode is the operator's choice.
         return isinstance(transport.get_extra_info("sockname"), (str, bytes))
 
+    @property
+    def peer(self) -> str:
+        """The address at the other end, "" where there is none or the peer has gone."""
+        peer = self.transport and self.transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
+
     def answer_now(self, message: RawRequestMessage, payload: object) -> bool:
         """Answer if that needs no wait, and nothing before it waits for its own answer."""
         if (
@@ -130,7 +136,8 @@ class _Connection(web.RequestHandler):
         line = data.partition(b"\r\n")[0].split(b" ")
         target = line[1].decode("latin-1") if len(line) == 3 else ""
         if self.transport is not None:
-            self.transport.write(self._server.listener.stranger(target).on_the_wire(close=True))
+            answer = self._server.listener.stranger(target, self.peer)
+            self.transport.write(answer.on_the_wire(close=True))
         self.force_close()
 
     def handle_error(

@@ -98,8 +98,9 @@ class GrpcServer:
     async def _check(self, message: bytes, context: Any) -> bytes:
         """Answer one check, whatever happens."""
         try:
-            if not self._is_trusted(context.peer()):
-                return on_the_wire(self._listener.refuse(ADAPTER, Reason.UNTRUSTED_PEER))
+            address = _address_of(context.peer())
+            if address is not None and address not in self._listener.trusted:
+                return on_the_wire(self._listener.turn_away(ADAPTER, address))
             return on_the_wire(await self._answer(message, context.time_remaining()))
         except Exception as error:  # noqa: BLE001  (an error of the call could be an allow)
             self._listener.broken(error, ours=True)
@@ -117,10 +118,6 @@ class GrpcServer:
             return self._listener.refuse(ADAPTER, Reason.STORE_UNAVAILABLE)
         finally:
             self._under_way -= 1
-
-    def _is_trusted(self, peer: str) -> bool:
-        address = _address_of(peer)
-        return address is None or address in self._listener.trusted
 
     async def _health(self, message: bytes, context: Any) -> bytes:
         """Answer as `grpc.health.v1` says; anybody may ask."""

@@ -41,12 +41,14 @@ NOT_FOUND = Answer(HTTPStatus.NOT_FOUND, NEVER_CACHED)
 
 Observe = Callable[[str, CheckRequest | None, Decision, float], None]
 OnFault = Callable[[Exception], None]
+OnStranger = Callable[[str, str], None]
 
 
 class CheckListener:
     """Answers subrequests; `connection.Connections` brings them and takes the answers away.
 
-    `observe(adapter, request, decision, seconds)` counts and logs; `on_fault` hears of our bugs.
+    `observe(adapter, request, decision, seconds)` counts and logs; `on_fault` hears of our bugs,
+    `on_stranger(adapter, address)` of peers that are no proxies.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class CheckListener:
         profiles: Sequence[Profile] = (),
         observe: Observe,
         on_fault: OnFault,
+        on_stranger: OnStranger = lambda *_: None,
     ) -> None:
         self.trusted = trusted
         self._authorizer = authorizer
         self._wording = wording
         self._observe = observe
         self._on_fault = on_fault
+        self._on_stranger = on_stranger
         self._exact: dict[str, Endpoint] = {}
         self._below: dict[str, Endpoint] = {}
         self._pages: dict[str, Page] = {}
@@ -128,10 +132,21 @@ class CheckListener:
             self._report(error)
         return answer
 
-    def stranger(self, target: str) -> Answer:
+    def stranger(self, target: str, address: str) -> Answer:
         """Answer a peer that is no proxy: whatever it asked, it may not ask."""
         endpoint = self._endpoint_of(target)
-        return NOT_FOUND if endpoint is None else self._refuse(endpoint, Reason.UNTRUSTED_PEER)
+        return NOT_FOUND if endpoint is None else self._turn_away(endpoint, address)
+
+    def turn_away(self, adapter: Adapter, address: str) -> Answer:
+        """Answer a peer that is no proxy, in the words of an adapter."""
+        return self._turn_away(Endpoint(adapter, self._wording), address)
+
+    def _turn_away(self, endpoint: Endpoint, address: str) -> Answer:
+        try:
+            self._on_stranger(endpoint.adapter.name, address)
+        except Exception as error:  # noqa: BLE001  (a full disk must not change the answer)
+            self._report(error)
+        return self._refuse(endpoint, Reason.UNTRUSTED_PEER)
 
     def refuse(self, adapter: Adapter, reason: Reason) -> Answer:
         """Answer a question that is not looked at, or no longer."""

@@ -47,6 +47,7 @@ class Gate:
         self.store = store
         self.activity: list[Standing] = []
         self.faults: list[Exception] = []
+        self.strangers: list[tuple[str, str]] = []
         self.observed: list[tuple[str, CheckRequest | None, Decision]] = []
         self.port = 0
         self.path = ""
@@ -165,6 +166,7 @@ async def serving(
     activity: list[Standing] = []
     faults: list[Exception] = []
     observed: list[tuple[str, CheckRequest | None, Decision]] = []
+    strangers: list[tuple[str, str]] = []
     listener = CheckListener(
         make_authorizer(rules, store, activity, stand=stand),
         Wording(login_url),
@@ -172,9 +174,11 @@ async def serving(
         profiles=profiles_of(login_url, pages or {}) if profiles else (),
         observe=lambda adapter, asked, decision, s: observed.append((adapter, asked, decision)),
         on_fault=faults.append,
+        on_stranger=lambda *who: strangers.append(who),
     )
     gate = Gate(listener, store)
     gate.activity, gate.faults, gate.observed = activity, faults, observed
+    gate.strangers = strangers
     loop = asyncio.get_running_loop()
     server = CheckServer(listener)
     gate.server = server

@@ -612,6 +612,7 @@ async def test_an_untrusted_peer_gets_nothing(family: Family, trusted: tuple[str
             check_denied(await gate.ask(family, asked), 403, "untrusted_peer")
         assert gate.store.asked == []
         assert gate.last[1] is None
+        assert gate.strangers == [(gate.last[0], "127.0.0.1")] * 2  # who asked, not what it claims
 
 
 async def test_the_unix_socket_is_trusted(

@@ -6,7 +6,11 @@ import contextlib
 import socket
 from urllib.parse import quote
 
+import structlog
+
+from gateway.decision import DENIALS, Reason
 from gateway.embedded import EmbeddedValkey
+from gateway.telemetry import STRANGERS_PER_SECOND, CheckObserver, Metrics
 from tests import servers
 
 from .harness import (
@@ -112,6 +116,32 @@ def test_nothing_secret_is_logged() -> None:
         assert secret not in text
         assert secret[6:] not in text
     assert "Traceback" not in text
+
+
+def test_strangers_are_named_at_a_bounded_rate() -> None:
+    """Whoever reaches the port may ask without end; what was left out is counted."""
+    metrics = Metrics()
+    observer = CheckObserver(metrics, log_denials=True)
+    with structlog.testing.capture_logs() as lines:
+        for number in range(200):
+            observer("auth_request", None, DENIALS[Reason.UNTRUSTED_PEER], 0.0)
+            observer.note_stranger("auth_request", f"192.0.2.{number}")
+    assert STRANGERS_PER_SECOND <= len(lines) < 4 * STRANGERS_PER_SECOND
+    assert lines[0]["peer"] == "192.0.2.0"
+    assert {line["reason"] for line in lines} == {"untrusted_peer"}
+    assert metrics.checks["auth_request", Reason.UNTRUSTED_PEER] == 200
+
+
+def test_a_stranger_is_logged_with_its_address() -> None:
+    """And with nothing that it said of itself."""
+    gateway = Gateway(f"redis://127.0.0.1:{servers.free_port()}/0")
+    with gateway.running({"GW_CHECK__TRUSTED_PROXIES": '["192.0.2.0/24"]'}) as program:
+        until(lambda: "listening" in log_of(program), "listening")
+        path, headers = question("auth_request")
+        ask(gateway.check_port, "GET", path, headers)
+        until(lambda: "untrusted_peer" in log_of(program), "denied")
+        denied = [line for line in log_lines(log_of(program)) if line["event"] == "denied"]
+    assert [(line["reason"], line["peer"]) for line in denied] == [("untrusted_peer", "127.0.0.1")]
 
 
 def test_bytes_that_are_no_text_are_logged_as_json() -> None:
