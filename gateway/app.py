@@ -381,8 +381,8 @@ class App:
         if check.grpc_listen:
             from .adapters.grpc_server import GrpcServer
 
-            server = GrpcServer(self._check)
-            doors.append(GrpcListening(server, check.grpc_listen, drain_s, shared=worker))
+            server = GrpcServer(self._check, check.grpc_max_message)
+            doors.append(GrpcListening(server, check.grpc_of(1), drain_s, shared=worker))
         return doors
 
     def _log_listening(self) -> None:

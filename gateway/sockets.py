@@ -47,11 +47,11 @@ def bind_shared(address: str, place: str, count: int) -> list[socket.socket]:
 def reserve(address: str, place: str, *, shared: bool) -> socket.socket | None:
     """Make sure that an address can be had, for a server that binds it itself.
 
-    With `shared`, return a socket that keeps the port ours while processes that share it come and
-    go; it never listens, so the kernel gives it no connections.
+    With `shared`, return a socket that keeps a port ours while processes that share it come and
+    go; it never listens, so the kernel gives it no connections. A Unix socket has one process.
     """
     bind(address, place).close()
-    return _bind_tcp(address, shared=True) if shared else None
+    return _bind_tcp(address, shared=True) if shared and not address.startswith("unix:") else None
 
 
 def take_no_more(sock: socket.socket) -> None:

@@ -51,6 +51,7 @@ class Assignment:
 class _Seat:
     """The place of one worker, which outlives it."""
 
+    number: int  # from 1
     sockets: Sequence[socket.socket]
     process: asyncio.subprocess.Process | None = None
     figures: Figures = field(default_factory=dict)
@@ -68,12 +69,10 @@ class Workers:
         by_address = [
             bind_shared(address, "check.listen", count) for address in settings.check.listen
         ]
-        self._seats = [_Seat(sockets) for sockets in zip(*by_address, strict=True)]
+        self._seats = [_Seat(*each) for each in enumerate(zip(*by_address, strict=True), 1)]
         # gRPC binds by itself: each worker has a socket of its own, and we only keep the port.
-        self._kept = [
-            reserve(address, "check.grpc_listen", shared=True)
-            for address in settings.check.grpc_listen
-        ]
+        addresses = {each for seat in self._seats for each in settings.check.grpc_of(seat.number)}
+        self._kept = [reserve(each, "check.grpc_listen", shared=True) for each in addresses]
 
     async def run(self) -> None:
         """Keep every seat taken."""
@@ -138,7 +137,7 @@ class Workers:
             stdout=asyncio.subprocess.PIPE, pass_fds=inherited, limit=_LINE,
         )  # fmt: skip
         # No await since it has a seat: a policy that `use` sends comes behind the assignment.
-        assignment = Assignment(self._settings, self._redis_url, inherited)
+        assignment = Assignment(self._settings_of(seat), self._redis_url, inherited)
         await self._talk(seat, process, _framed(assignment))
         code = await process.wait()
         # What it counted stays counted; what it held, it holds no more.
@@ -146,6 +145,11 @@ class Workers:
         self._retired = add_up(self._retired, counted)
         seat.process, seat.figures = None, {}
         return code
+
+    def _settings_of(self, seat: _Seat) -> Settings:
+        check = self._settings.check
+        own = check.model_copy(update={"grpc_listen": check.grpc_of(seat.number)})
+        return self._settings.model_copy(update={"check": own})
 
     async def _talk(self, seat: _Seat, process: asyncio.subprocess.Process, words: bytes) -> None:
         """Say the assignment; take the figures as they come."""

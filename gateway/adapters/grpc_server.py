@@ -28,19 +28,22 @@ from .listener import CheckListener
 from .messages import HealthRequest, HealthResponse
 from .wire import NEVER_CACHED, Answer
 
-# Envoy takes at most 8 MB of headers, so no client can make a message beyond this. What is over
-# `ext_authz_grpc.MAX_MESSAGE` is refused by us, in words that are no error.
-_MAX_RECEIVED = 16 << 20
-_MAX_METADATA = 1 << 16
-_MAX_STREAMS = 1024  # of one connection; Envoy then opens another
+# With Envoy's default limit of 60 KiB of headers, some of which are sent twice, no client can make
+# a message beyond this. Strangers can, and grpcio reads before we see who it is.
+DEFAULT_MAX_MESSAGE = 1 << 18
+_MAX_METADATA = 1 << 14
+# Of one connection; Envoy then opens another. Before it has heard of a lower limit it uses as many,
+# and takes a refused one for a failed check.
+_MAX_STREAMS = 1024
 _MAX_UNDER_WAY = 4096  # all but those that wait for the store are over at once
 _SHARE = 0.8  # of the caller's time; the rest is for the way back
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", _MAX_RECEIVED),
     ("grpc.max_metadata_size", _MAX_METADATA),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA),
     ("grpc.max_concurrent_streams", _MAX_STREAMS),
+    ("grpc.server_handshake_timeout_ms", 5000),  # so long may a connection say nothing at first
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: a small message stays small
     # Proxies that look whether a quiet connection lives are not to be sent away for it.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
@@ -57,10 +60,14 @@ _LOST = on_the_wire(
 
 
 class GrpcServer:
-    """Answers `Check` as the listener decides."""
+    """Answers `Check` as the listener decides.
 
-    def __init__(self, listener: CheckListener) -> None:
+    A message above `max_message` bytes ends in an error of the call: grpcio does not hand it over.
+    """
+
+    def __init__(self, listener: CheckListener, max_message: int = DEFAULT_MAX_MESSAGE) -> None:
         self._listener = listener
+        self._max_message = max_message
         self._under_way = 0
         self._draining = False
         self._server: Any = None
@@ -70,7 +77,11 @@ class GrpcServer:
 
         Raises ConfigurationError where an address cannot be had.
         """
-        options = [*_OPTIONS, ("grpc.so_reuseport", int(shared))]
+        options = [
+            *_OPTIONS,
+            ("grpc.max_receive_message_length", self._max_message),
+            ("grpc.so_reuseport", int(shared)),
+        ]
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((
             _service(SERVICE, {METHOD: self._check}),

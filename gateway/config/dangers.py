@@ -13,6 +13,7 @@ from ..identity import name_problems
 from ..lifetime import Lifetime, beyond
 from ..rules import problems_of
 from .settings import (
+    WORKER,
     Admin,
     Check,
     Cookie,
@@ -120,9 +121,9 @@ def _check_dangers(check: Check) -> list[Problem]:
     if check.workers > 1:
         found += [
             Problem("check.grpc_listen", f"{address}: gRPC workers cannot share a Unix socket; "
-                    "use host:port, or check.workers = 1")
+                    f"write {WORKER} where the number of each goes, or use host:port")
             for address in check.grpc_listen
-            if address.startswith("unix:")
+            if address.startswith("unix:") and WORKER not in address
         ]  # fmt: skip
     return found + _profile_dangers(check)
 

@@ -23,6 +23,7 @@ from ..model import HIGHEST_AAL, LOWEST_AAL, Narrowing
 from ..rules import Access, RuleSpec
 
 ENV_PREFIX = "GW_"
+WORKER = "{worker}"  # in the path of a Unix socket that each worker has of its own
 _LONGEST_MS = 3650 * 86_400_000  # beyond, Redis' own limits and the calendar's would come
 
 
@@ -198,11 +199,16 @@ class Check(Section):
     )
     trusted_hops: Annotated[int, Field(ge=0, le=16)] = 0
     grpc_listen: tuple[ListenAddress, ...] = ()
+    grpc_max_message: Annotated[int, Field(ge=65_536, le=16_777_216)] = 262_144
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     profiles: tuple[ProfileName, ...] = ()
     oauth2_proxy: OAuth2Proxy = OAuth2Proxy()
     authelia: Authelia = Authelia()
     drain: Duration = 2000
+
+    def grpc_of(self, worker: int) -> tuple[str, ...]:
+        """Return where one worker, counted from 1, answers gRPC."""
+        return tuple(address.replace(WORKER, str(worker)) for address in self.grpc_listen)
 
 
 class Told(Section):

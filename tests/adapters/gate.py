@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.adapters import authelia, oauth2_proxy
 from gateway.adapters.connection import CheckServer
-from gateway.adapters.grpc_server import GrpcServer
+from gateway.adapters.grpc_server import DEFAULT_MAX_MESSAGE, GrpcServer
 from gateway.adapters.listener import CheckListener
 from gateway.adapters.wire import Page, Profile, Trusted, Wording
 from gateway.decision import Decision
@@ -53,6 +53,7 @@ class Gate:
         self.path = ""
         self.grpc: GrpcServer | None = None
         self.grpc_port = 0
+        self.grpc_max_message = DEFAULT_MAX_MESSAGE
 
     async def connect(self, *, unix: bool = False) -> Connection:
         if unix:
@@ -86,7 +87,7 @@ class Gate:
     async def grpc_address(self, *, unix: bool = False) -> str:
         """Return where gRPC is answered; begin to answer it with the first question."""
         if self.grpc is None:
-            self.grpc = GrpcServer(self.listener)
+            self.grpc = GrpcServer(self.listener, self.grpc_max_message)
             self.grpc_port = servers.free_port()
             paths = [f"unix:{self.path}.grpc"] if self.path else []
             await self.grpc.open([f"127.0.0.1:{self.grpc_port}", *paths], shared=False)

@@ -349,9 +349,43 @@ async def test_every_beginning_of_a_message_is_answered(gate: Gate) -> None:
     assert gate.faults == []
 
 
+async def test_a_message_beyond_the_limit_is_not_even_read() -> None:
+    """Whoever reaches the port may send one, and many at once: grpcio would keep them all."""
+    async with serving(make_session()) as gate:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await gate.call(b"a" * (grpc_server.DEFAULT_MAX_MESSAGE + 1))
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert gate.observed == []
+        assert (await gate.ask(RAW, SIGNED_IN)).status == 200
+
+
+async def test_a_small_message_cannot_unfold_into_a_large_one() -> None:
+    """Envoy does not compress, so nobody needs to."""
+    long = RAW.request(Asked(b"/public/x", more=(("x-long", b"a" * 100_000),)))
+    async with serving(make_session()) as gate:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(await gate.grpc_address(), long, compression=grpc.Compression.Gzip)
+        assert gate.observed == []
+        assert (await gate.call(long)).status == 200
+
+
+async def test_who_says_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is no HTTP/2 costs nothing for long."""
+    options = dict(grpc_server._OPTIONS) | {"grpc.server_handshake_timeout_ms": 100}
+    assert len(options) == len(grpc_server._OPTIONS)
+    monkeypatch.setattr(grpc_server, "_OPTIONS", tuple(options.items()))
+    async with serving(make_session()) as gate:
+        await gate.grpc_address()
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.grpc_port)
+        async with asyncio.timeout(5):
+            await reader.read()  # gRPC's greeting, then the end
+        writer.close()
+
+
 @pytest.mark.parametrize("size", [MAX_MESSAGE + 1, 5 << 20])
 async def test_a_message_too_long_is_refused_in_words(gate: Gate, size: int) -> None:
-    """gRPC's own limit would answer with an error, which failure_mode_allow takes for an allow."""
+    """Where more may be received: an error is what failure_mode_allow takes for an allow."""
+    gate.grpc_max_message = 16 << 20
     asked = Asked(b"/public/x", more=(("x-long", b"a" * size),))
     check_denied(await gate.ask(RAW, asked), 403, "bad_forwarded_request")
     fits = Asked(b"/public/x", more=(("x-long", b"a" * (MAX_MESSAGE // 2)),))

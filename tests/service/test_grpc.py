@@ -148,6 +148,38 @@ def test_no_call_fails_while_the_gateway_stops(workers: int) -> None:
     assert [each for visitor in visitors for each in visitor.failed] == []
 
 
+def ask_until_the_end(address: str, token: str, seen: list[int], ended: list[object]) -> None:
+    """Ask without looking whether the gateway leaves."""
+    with asking(address) as envoy:
+        try:
+            while True:
+                seen.append(envoy.check(token).status)
+        except grpc.RpcError as error:
+            ended.append(error.code())
+
+
+def test_a_call_in_the_moment_of_the_end_is_answered_or_fails() -> None:
+    """Whoever does not ask for the health gets an error then: at once, and never an allow."""
+    with started(1) as (gateway, program, address):
+        tokens = [gateway.sign_in()["token"], "00" + "A" * 43]
+        seen: list[list[int]] = [[] for _ in range(CLIENTS)]
+        ended: list[object] = []
+        threads = [
+            threading.Thread(target=ask_until_the_end, args=(address, tokens[i % 2], each, ended))
+            for i, each in enumerate(seen)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: all(len(each) > 10 for each in seen), "calls under way")
+        os.kill(program.pid, signal.SIGTERM)
+        until(lambda: not program.running, "the gateway has ended")
+        for thread in threads:
+            thread.join(5)
+    assert [set(each) for each in seen] == [{200}, {401}] * (CLIENTS // 2)
+    assert set(ended) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    assert len(ended) == CLIENTS
+
+
 def test_a_unix_socket_works_and_a_stale_one_is_replaced() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "grpc.sock"
@@ -192,6 +224,25 @@ def test_workers_cannot_share_a_unix_socket(tmp_path: Path) -> None:
     ended = run_serve(gateway.config(), tmp_path)
     assert ended.returncode == 2
     assert "check.grpc_listen: unix:/tmp/grpc.sock: gRPC workers cannot share" in ended.stderr
+    assert "write {worker} where" in ended.stderr
+
+
+def test_each_worker_may_have_a_unix_socket_of_its_own() -> None:
+    """What replaces a worker answers where it did."""
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"unix:{folder}/grpc-{{worker}}.sock"
+        with started(2, address) as (gateway, program, _):
+            token = gateway.sign_in()["token"]
+            assert sorted(each.name for each in Path(folder).iterdir()) == [
+                "grpc-1.sock", "grpc-2.sock",
+            ]  # fmt: skip
+            for killed in (*children(program.pid)[:1], None):
+                for number in ("1", "2"):
+                    with asking(address.replace("{worker}", number)) as envoy:
+                        assert envoy.check(token, wait_for_ready=True).status == 200
+                if killed is not None:
+                    os.kill(killed, signal.SIGKILL)
+                    until(lambda: len(children(program.pid)) == 2, "replaced", START_S)
 
 
 # --- without the extra -----------------------------------------------------------------------
