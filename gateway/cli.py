@@ -7,11 +7,9 @@ import ipaddress
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,6 +22,7 @@ from .admin.tokens import digest_of, new_admin_token
 from .audit_commands import audit, database
 from .config import Loaded, Settings, load
 from .config.expectations import Expectation, load_expectations
+from .config.loading import read_text, read_toml
 from .conformance.command import conformance
 from .decision import Decision
 from .errors import ConfigurationError, InvalidInput
@@ -243,13 +242,7 @@ peers_file = click.argument("file", type=click.Path(exists=True, dir_okay=False)
 @peers_file
 def migrate_oauth2_proxy(file: str) -> None:
     """Translate a configuration FILE of oauth2-proxy."""
-    try:
-        options = tomllib.loads(_read_text(file))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(
-            f"{file}: is not TOML, as oauth2-proxy reads it: {error}"
-        ) from None
-    _print_translation(from_oauth2_proxy(options))
+    _print_translation(from_oauth2_proxy(read_toml(file)))
 
 
 @migrate.command("authelia")
@@ -264,20 +257,11 @@ def migrate_authelia(*, file: str, two_factor_always: bool) -> None:
             "Authelia's file is YAML: install the extra `migrate` (or PyYAML) to read it"
         ) from None
     try:
-        config = yaml.safe_load(_read_text(file))
+        config = yaml.safe_load(read_text(file))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         why = " ".join(str(error).split())
         raise ConfigurationError(f"{file}: is not YAML: {why}") from None
     _print_translation(from_authelia(config, two_factor_always=two_factor_always))
-
-
-def _read_text(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{file}: is not UTF-8 text") from None
 
 
 def _print_translation(made: Translation) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ SECRETS = frozenset({("redis", "url"), ("redis", "password"), ("postgres", "dsn"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, if they can be used, with all problems and all warnings."""
+    """The settings, if they can be used, with their warnings; if not, all problems."""
 
     settings: Settings | None
     problems: tuple[Problem, ...]
@@ -48,17 +49,13 @@ def load(path: str | None, env: Mapping[str, str] | None = None) -> Loaded:
     problems += [*unreadable, *_read_secret_files(values)]
     settings, found = _validate(values)
     problems += found
-    warnings: list[Problem] = []
     if settings is not None:
         wrong = {_base(problem) for problem in problems}
         problems += [danger for danger in dangers_of(settings) if _base(danger) not in wrong]
-        # A faulty rule stands there as one that denies: what it would cover says nothing.
-        warnings = [
-            warning
-            for warning in warnings_of(settings)
-            if not (problems and warning.place.startswith("policy.rules["))
-        ]
-    return Loaded(None if problems else settings, tuple(problems), tuple(warnings))
+    if settings is None or problems:
+        # A default may stand where something is faulty: no warning is sure to be true.
+        return Loaded(None, tuple(problems), ())
+    return Loaded(settings, (), tuple(warnings_of(settings)))
 
 
 def read_text(path: str) -> str:
@@ -76,7 +73,7 @@ def read_toml(path: str) -> dict[str, Any]:
     text = read_text(path)
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python takes
         raise ConfigurationError(f"{path}: is not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigurationError(f"{path}: is not valid TOML: nested too deeply") from None
@@ -184,9 +181,10 @@ def what_is_wrong(error: Any) -> str:
 
 
 def _without(values: Any, location: tuple[int | str, ...]) -> Any:
-    """Return a copy without the value at `location`; of a list, without the whole element.
+    """Return a copy without the value at `location`; of a list of tables, without the whole one.
 
-    A faulty rule becomes one that denies, so that the rules after it keep their numbers.
+    Of a rule only the value goes, so that it is still looked at, and those after it keep their
+    numbers.
     """
     head, *tail = location
     if isinstance(values, list) and isinstance(head, int):
@@ -194,15 +192,24 @@ def _without(values: Any, location: tuple[int | str, ...]) -> Any:
     if not isinstance(values, dict) or head not in values:
         return values
     if head == "rules" and tail and isinstance(values[head], list):
+        number, *within = tail
         rules = list(values[head])
-        rules[int(tail[0])] = {"access": "deny"}
+        rules[int(number)] = _rule_without(rules[int(number)], tuple(within))
         return values | {head: rules}
     if tail and isinstance(values[head], dict | list):
         return values | {head: _without(values[head], tuple(tail))}
     return {name: value for name, value in values.items() if name != head}
 
 
+def _rule_without(rule: Any, location: tuple[int | str, ...]) -> Any:
+    """Return a rule without the value at `location`; never for use, only to be looked at."""
+    rest = _without(rule, location) if location and isinstance(rule, dict) else {}
+    if location and location[0] != "access":
+        return rest
+    # Whichever access the rest of it is written for.
+    return rest | {"access": "public" if rest.get("preflight") is True else "session"}
+
+
 def _base(problem: Problem) -> str:
-    """Return the setting that a problem is about; of a rule the rule, of a list the list."""
-    place = problem.place
-    return place.partition("]")[0] if place.startswith("policy.") else place.partition("[")[0]
+    """Return the setting that a problem is about; of a list the whole list, but for the rules."""
+    return re.sub(r"(?<!^policy\.rules)\[.*", "", problem.place)

@@ -158,7 +158,7 @@ def _seconds(value: object, default: int) -> int:
     text = re.sub(r"\s|and", "", str(value))
     for name, unit in _NAMES_S.items():
         text = re.sub(rf"{name}s?", unit, text)
-    parts = re.findall(r"(\d+)(ms|[smhdwMy])", text)
+    parts = re.findall(r"(\d{1,18})(ms|[smhdwMy])", text)
     if not text or "".join(map("".join, parts)) != text:
         raise ConfigurationError(f"session: {value!r} is not a duration")
     return sum(int(number) * _UNITS_S.get(unit, 0) for number, unit in parts)

@@ -126,8 +126,10 @@ def _redis(made: Translation, options: Mapping[str, object]) -> set[str]:
     if any(options.get(name) for name in several):
         made.note("redis_connection_url", "set redis.url by hand: only one server is translated")
         return handled
-    address = str(options.get("redis_connection_url") or "")
-    url = urlsplit(address)
+    try:
+        url = urlsplit(str(options.get("redis_connection_url") or ""))
+    except ValueError:  # brackets that hold no IPv6 address
+        url = urlsplit("")
     server = url.netloc.rpartition("@")[2]
     ours = f"{url.scheme}://{server}/{url.path.strip('/') or 0}"
     if re.fullmatch(r"rediss?://[A-Za-z0-9._-]+(:[0-9]{1,5})?/[0-9]+", ours):

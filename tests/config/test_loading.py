@@ -243,6 +243,7 @@ def test_no_problem_repeats_a_secret(tmp_path: Path, text: str) -> None:
         (b"a = 1\na = 2\n", "line 2"),
         (b"\xff", "UTF-8"),
         (b"x = " + b"[" * 5000, "TOML"),
+        (b"x = " + b"9" * 5000, "TOML"),
     ],
 )
 def test_what_is_no_toml_is_one_line(tmp_path: Path, content: bytes, words: str) -> None:

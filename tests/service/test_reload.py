@@ -102,7 +102,8 @@ def test_a_bad_file_keeps_the_last_good_rules(rules: Rules) -> None:
     assert (rules.status(), rules.versions()) == (200, good)
     assert rules.reloads("error") == errors + 2
     first, second = rules.logged("policy_rejected")[said:]
-    assert [each.partition(":")[0] for each in first["problems"]] == ["policy.rules[1].access"]
+    places = [each.partition(":")[0] for each in first["problems"]]
+    assert places == ["policy.rules[1].access", "policy.rules[1].path"]
     assert "not valid TOML" in second["problems"][0]
     rules.ask(SHUT)
     assert rules.status() == 403
