@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -187,6 +188,30 @@ async def test_a_form_of_another_site_is_refused(browser: ClientSession) -> None
     async with browser.post("/logout", headers=origin, allow_redirects=False) as answer:
         assert answer.status == 403
     assert await status(browser, "/app") == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.2"])
+async def test_a_foreign_host_is_not_led_to_sign_in(browser: ClientSession, host: str) -> None:
+    """Its name may lead here: signing in, people would be sent back there."""
+    async with browser.get("/app", headers=PAGE | {"Host": host}, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers.get("X-Auth-Reason")) == (403, "no_rule")
+        assert "Location" not in answer.headers
+
+
+async def test_no_known_bypass_works_on_the_demo(
+    demo: dict[str, Any], browser: ClientSession
+) -> None:
+    """A stranger sends them, and somebody who is signed in without the role."""
+    await sign_in(browser, "alice")
+    [cookie] = browser.cookie_jar
+    checked = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "conformance", "--url", demo["url"], "--yes"),
+        *("--protected", "/admin", "--public", "/login", "--page", "/app", "--rate", "500"),
+        env={"GW_CONFORMANCE_COOKIE": f"{cookie.key}={cookie.value}", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    )
+    said = (await checked.communicate())[0].decode()
+    assert (checked.returncode, " 0 HOLE, " in said) == (0, True), said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

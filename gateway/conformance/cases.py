@@ -8,7 +8,7 @@ Data only. A text is filled in for an installation by `Place.fill`:
 | {p} | the same without the slash | {up:X} | X as often as {U} is deep |
 | {p1} {p2} {p3} | its first letter escaped, 1 to 3 times | {S} | where the sender may go |
 | {G} | a page that the session may open | {H} | the host |
-| {C} | the cookie `name=token` | {N} {n} {N1} {T} | its name; in lower case, escaped; its token |
+| {C} | the cookie `name=token` | {N} {n} {N1} {T} | its name; in other case, escaped; its token |
 | {W} | a token that nobody has | {M} | a mark to find again |
 | {I:how} | the identity headers, spelt so | | |
 
@@ -332,7 +332,7 @@ _DUPLICATES = {
 
 # The session's token under a name that only a lenient reader takes for the session's.
 _NAMES = {
-    "lower": "{n}={T}",
+    "other-case": "{n}={T}",
     "zero-width-non-joiner": "\u200c{N}={T}",
     "unicode-space": "\u2000{N}={T}",
     "wide-space": "\u3000{N}={T}",

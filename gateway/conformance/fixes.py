@@ -20,6 +20,11 @@ _RAW = (
     "Let the gateway judge the path as it came, and hand the same path on: no rewriting between "
     "the check and the application."
 )
+_HOSTS = (
+    "Name your hosts, with `host` in the rules that need a session or in the proxy: who asks for "
+    "another is refused, not led to sign in. Let the sign-in page accept no return address of "
+    "another site."
+)
 _CHECKER = (
     "Nothing in the proxy helps: whoever answers the check takes this for a session. Look for a "
     "rule that is too wide, and for a proxy that keeps answers."
@@ -120,10 +125,9 @@ FIXES: Mapping[str, Mapping[str, str]] = {
         "Use the prefix __Host-."
     },
     "open-redirect": {
-        ANY: "Build return addresses from the host that was checked, and let the sign-in page "
-        "accept none of another site.",
-        "nginx": "`$host`, never $http_x_forwarded_host, in what the check is told.",
-        "traefik": "trustForwardHeader: false.",
+        ANY: f"{_HOSTS} Build return addresses from the host that was checked.",
+        "nginx": f"`$host`, never $http_x_forwarded_host, in what the check is told. {_HOSTS}",
+        "traefik": f"trustForwardHeader: false. {_HOSTS}",
     },
     "response-caching": {
         ANY: "Keep no answer of the check, and mark refusals no-store.",

@@ -69,7 +69,7 @@ class Place:
             "G": self.page,
             "C": self.cookie,
             "N": cookie or COOKIE,
-            "n": (cookie or COOKIE).lower(),
+            "n": _in_other_case(cookie or COOKIE),
             "N1": _escaped(cookie or COOKIE, 1),
             "T": token,
             "W": UNKNOWN_TOKEN,
@@ -81,6 +81,11 @@ class Place:
 def _escaped(path: str, layers: int) -> str:
     """Return the path with its first character percent-encoded so many times."""
     return f"%{'25' * (layers - 1)}{ord(path[0]):02x}{path[1:]}"
+
+
+def _in_other_case(name: str) -> str:
+    """Return a cookie's name in lower case, or in upper case if it is in lower case already."""
+    return name.upper() if name.islower() else name.lower()
 
 
 class _Repeated:

@@ -11,6 +11,8 @@ from .ports import HOST, Ports
 
 NGINX_CONF = Path(__file__).resolve().parents[2] / "deploy" / "nginx" / "nginx.conf"
 COOKIE = "demo-sid"
+# Rules name their hosts: who asks for any other is refused, not led to sign in and then back there.
+HOSTS = (HOST, "localhost")
 
 # The demo speaks plain HTTP. Browsers send Secure cookies to 127.0.0.1 all the same, curl and most
 # other clients do not; and the prefix "__Host-" is for Secure cookies only. Elsewhere leave
@@ -41,13 +43,16 @@ access = "public"
 [[policy.rules]]
 path = "/login"
 access = "public"
-
+"""
+_RULES_OF_A_HOST = """
 [[policy.rules]]
+host = "{host}"
 path = "/admin/**"
 access = "session"
 roles = ["admin"]
 
 [[policy.rules]]
+host = "{host}"
 path = "/**"
 access = "session"
 """
@@ -56,9 +61,10 @@ access = "session"
 def gateway_toml(ports: Ports, redis_url: str, token: str) -> str:
     """Return the gateway's configuration; of the admin token it holds the digest only."""
     digest = hashlib.sha256(token.encode()).hexdigest()
-    return _GATEWAY_TOML.format(
+    text = _GATEWAY_TOML.format(
         host=HOST, ports=ports, redis_url=redis_url, digest=digest, cookie=COOKIE
     )
+    return text + "".join(_RULES_OF_A_HOST.format(host=host) for host in HOSTS)
 
 
 def nginx_conf(ports: Ports, folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -114,3 +115,11 @@ def test_bytes_are_sent_as_they_are_written() -> None:
     )
     assert b"\r\nHost: app.example.com:8443\r\n" in sent("path-confusion/plain", DEEP)
     assert sent("path-confusion/up-from-public", ROOT).startswith(b"GET /admin HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(("name", "other"), [("__Host-sid", "__host-sid"), ("sid", "SID")])
+def test_a_cookie_in_other_case_is_another(name: str, other: str) -> None:
+    """Else the session itself would be sent, and be taken for a hole."""
+    [case] = [case for case in CASES if case.name == "cookie-name/other-case"]
+    [request] = requests(case, replace(PLACE, cookie=f"{name}=t"))
+    assert f"\r\nCookie: {other}=t\r\n".encode() in request
