@@ -55,8 +55,15 @@ level = "error"
 @schema.parametrize()
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_call_does_what_the_document_says(case: schemathesis.Case[Any], address: str) -> None:
-    """Whatever is sent, valid or not: no fault, only documented answers, of documented shape."""
-    case.call_and_validate(base_url=address, headers=HEADERS)
+    """Whatever is sent, valid or not: no fault, only documented answers, of documented shape.
+
+    No cache may keep any of them, and every refusal says why as a problem (RFC 9457).
+    """
+    answer = case.call_and_validate(base_url=address, headers=HEADERS)
+    assert answer.headers["cache-control"] == ["no-store"]
+    if answer.status_code >= 400:
+        assert answer.headers["content-type"] == ["application/problem+json"]
+        assert answer.json()["detail"]
 
 
 def test_the_document_served_is_valid_and_the_one_tested(address: str) -> None:
