@@ -14,6 +14,7 @@ from functools import partial
 
 import structlog
 from aiohttp import web
+from redis.asyncio import Redis
 
 from .adapters import authelia, oauth2_proxy
 from .adapters.connection import CheckServer
@@ -22,14 +23,17 @@ from .adapters.oauth2_pages import Pages
 from .adapters.wire import Profile, Trusted, Wording
 from .admin import AdminOptions, build
 from .admin.tokens import Grant, Grants
+from .alerts import Alert
 from .authorizer import Authorizer
 from .config import ProfileName, Settings
 from .config.settings import Policy as PolicySettings
 from .credentials import CookieOptions
 from .decision import Decision
 from .delivery import Delivery
+from .devices import load_parser
 from .embedded import EmbeddedValkey
 from .errors import StoreUnavailable
+from .geo import Geo
 from .identity import standing_of
 from .listening import Door, GrpcListening, Listening
 from .model import CheckRequest, Standing
@@ -40,7 +44,7 @@ from .rules import RuleSpec
 from .sessions import Sessions
 from .shadow import Shadow
 from .sockets import bind, tls_context
-from .store import MemoryOptions, RedisStore, connect
+from .store import AlertQueue, Lists, MemoryOptions, RedisStore, connect
 from .telemetry import CheckObserver, Metrics, NearCacheFigures, configure_logs
 from .touches import Touches
 from .workers import Inbox, Workers, read_assignment, report
@@ -81,9 +85,13 @@ class App:
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
         self._touches = Touches(self._store, settings.session.lifetime.touch_interval_ms)
+        self._geo = Geo(settings.geo.city, settings.geo.asn, self._count_geo)
+        if not sockets:
+            self._geo.open()
         self._sessions = Sessions(
-            self._store, self._sign_in_rules(), settings.redis.partitions, (native, *others)
-        )
+            self._store, self._sign_in_rules(), settings.redis.partitions, (native, *others),
+            self._geo.locate,
+        )  # fmt: skip
         self._observer = CheckObserver(self._metrics, log_denials=settings.log.denials)
         self._authorizer = self._build_authorizer(
             Policy(settings.policy.specs()), self._touches.note
@@ -112,6 +120,9 @@ class App:
             else:
                 await self._background(stack, self._watch_replicas())
                 await self._background(stack, self._delivery.run(self._opened))
+                await self._background(stack, self._alert_queue.run())
+                await self._background(stack, self._geo.run())
+                await self._background(stack, self._load_parser())
                 await self._serve_admin(stack)
             leave = await self._serve_checks(stack)
             if not self._sockets:
@@ -131,6 +142,7 @@ class App:
         client = connect(
             redis_url, username=redis.username, password=redis.password.get_secret_value()
         )
+        self._alert_queue = self._build_alert_queue(client)
         return RedisStore(
             client,
             prefix=redis.prefix,
@@ -138,9 +150,42 @@ class App:
             outbox_limit=self._settings.events.outbox_limit,
             count_error=metrics.count_store_error,
             on_lost_event=self._lost_events,
+            on_alerts=self._raised,
             memory=self._memory_options(),
             stand=self._stand,
         )
+
+    def _build_alert_queue(self, client: Redis) -> AlertQueue:
+        redis, alerts, metrics = self._settings.redis, self._settings.alerts, self._metrics
+
+        def count_pushed(count: int) -> None:
+            metrics.alerts_pushed += count
+
+        def count_dropped(count: int) -> None:
+            metrics.alerts_dropped += count
+
+        return AlertQueue(
+            client,
+            redis.prefix,
+            redis.partitions,
+            Lists(alerts.lists, alerts.list_limit),
+            count_error=metrics.count_store_error,
+            count_pushed=count_pushed,
+            count_dropped=count_dropped,
+        )
+
+    def _raised(self, alerts: tuple[Alert, ...]) -> None:
+        for alert in alerts:
+            self._metrics.alerts[alert.type, alert.action] += 1
+            log.info("alert", type=alert.type, action=alert.action, details=alert.details)
+        self._alert_queue.note()
+
+    def _count_geo(self, result: str) -> None:
+        self._metrics.geo_reads[result] += 1
+
+    async def _load_parser(self) -> None:
+        if await asyncio.to_thread(load_parser):
+            log.info("user_agents_parsed", what="ua-parser names devices")
 
     def _near_cache_figures(self) -> NearCacheFigures | None:
         near = self._store.near
@@ -240,8 +285,9 @@ class App:
     def _sign_in_rules(self) -> SignInRules:
         session = self._settings.session
         return SignInRules(
-            session.lifetime, session.max_per_user, session.on_limit, session.one_per_device
-        )
+            session.lifetime, session.max_per_user, session.on_limit, session.one_per_device,
+            self._settings.alerts.watch,
+        )  # fmt: skip
 
     def _admin_options(self) -> AdminOptions:
         admin = self._settings.admin
@@ -321,6 +367,7 @@ class App:
             await self._store.check_partitions()
             for why in await self._store.sweep():
                 self._metrics.ended[why] += 1
+            self._metrics.alerts_waiting = await self._alert_queue.waiting()
             if not self._metrics.ready:
                 log.info("redis_answers")
             self._metrics.ready = True

@@ -11,7 +11,7 @@ from .decision import DENIALS, PUBLIC, Decision, Reason
 from .errors import StoreUnavailable
 from .identity import Stand
 from .judge import refusal, step_up
-from .model import CheckRequest, Narrowing, SessionKey, Standing
+from .model import LOWEST_AAL, CheckRequest, Narrowing, SessionKey, Standing
 from .policy import Place, Policy, asked_of, is_public
 from .ports import SessionStore
 from .rules import Rule
@@ -148,7 +148,7 @@ class Authorizer:
 
 def _deny(reason: Reason, rules: tuple[Rule, ...]) -> Decision:
     if reason is Reason.STEP_UP_REQUIRED:
-        return Decision(reason, step_up=step_up(rules))
+        return Decision(reason, step_up=step_up(rules) or f"aal={LOWEST_AAL}")
     return DENIALS[reason]
 
 

@@ -5,6 +5,7 @@ GatewayError
  +-- SinkUnavailable      where events go did not take them, or cannot be read now
  +-- ConfigurationError   the service cannot start as configured
  +-- SessionLimitReached  a sign-in was refused by the limit
+ +-- SignInRefused        a sign-in was refused by an alert rule whose action is "end"
  +-- AlreadyRenewed       the id was replaced by a renewal, and lives only for its grace
  +-- InvalidInput         a caller's value breaks a rule; carries every problem at once
 """
@@ -44,6 +45,14 @@ class SessionLimitReached(GatewayError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"the user already has {limit} sessions")
         self.limit = limit
+
+
+class SignInRefused(GatewayError):
+    """Alert rules found something, and their action is "end"; there is no session."""
+
+    def __init__(self, types: tuple[str, ...]) -> None:
+        super().__init__("alert rules refuse this sign-in")
+        self.types = types
 
 
 class AlreadyRenewed(GatewayError):

@@ -27,6 +27,8 @@ def refusal(
         return Reason.EXPIRED
     if now_ms >= session.last_seen_ms + session.idle_ms:
         return Reason.IDLE
+    if not session.aal:  # IN_DOUBT_AAL
+        return Reason.STEP_UP_REQUIRED
     if not rules:
         return Reason.NO_RULE
     for rule in rules:

@@ -13,6 +13,9 @@ from typing import Literal, NamedTuple
 
 # Authenticator assurance levels, NIST SP 800-63B-4 section 2.
 LOWEST_AAL, HIGHEST_AAL = 1, 3
+# Of a session that an alert has put in doubt: no session rule lets it pass until its user has
+# signed in again. The application cannot give it.
+IN_DOUBT_AAL = 0
 
 
 class EndState(StrEnum):
@@ -43,6 +46,21 @@ class Client:
     country: str = ""
     city: str = ""
     user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is known of an address. Empty, None or 0: unknown."""
+
+    country: str = ""  # ISO 3166, two capital letters
+    city: str = ""
+    coordinates: tuple[float, float] | None = None  # degrees: latitude, longitude
+    radius_km: int = 0  # how far off they may be
+    asn: int = 0
+    network: str = ""  # the name of who runs it
+
+
+NOWHERE = Place()
 
 
 @dataclass(frozen=True, slots=True)

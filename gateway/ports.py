@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from .alerts import Alert, SignIn, Watch
 from .lifetime import Lifetime
 from .model import (
+    NOWHERE,
     Actor,
     Device,
     Ended,
@@ -15,6 +17,7 @@ from .model import (
     Event,
     EventId,
     Login,
+    Place,
     Session,
     SessionKey,
     Standing,
@@ -68,14 +71,16 @@ class SignInRules:
     max_per_user: int  # 0: no limit
     on_limit: Literal["evict", "deny"]
     one_per_device: bool
+    watch: Watch | None = None  # the alert rules; None: nobody asks
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """A new session and those that had to go for it."""
+    """A new session, those that had to go for it, and what nobody was told of before."""
 
     session: Session
     ended: tuple[Ended, ...]
+    alerts: tuple[Alert, ...] = ()
 
 
 class SessionStore(Protocol):
@@ -92,9 +97,23 @@ class SessionStore(Protocol):
         """Return the session as it is now; a missing one is an answer, not a fault."""
 
     async def create(
-        self, key: SessionKey, login: Login, device: Device, rules: SignInRules, actor: Actor
+        self,
+        key: SessionKey,
+        login: Login,
+        device: Device,
+        rules: SignInRules,
+        actor: Actor,
+        *,
+        place: Place = NOWHERE,
     ) -> Created:
-        """Add a session. Raises SessionLimitReached where the rules deny; then nothing changed."""
+        """Add a session. Raises SessionLimitReached where the rules deny; then nothing changed.
+
+        Of each fact of a user there is one alert, also under parallel sign-ins. Raises
+        SignInRefused where the alert rules do; then there is no session, but the alert.
+        """
+
+    async def learn(self, sign_in: SignIn, memory_ms: int) -> None:
+        """Know from now on that the user signs in from there."""
 
     async def touch(self, key: SessionKey, interval_ms: int) -> Touched | None:
         """Note activity if none was noted for `interval_ms`; None if there is no such session."""

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import identity
+from .alerts import SignIn, Watch
 from .credentials import key_of_id, key_of_token, new_token, partition_of_user
 from .devices import device_of
 from .errors import InvalidInput, Problem
 from .identity import HeaderSet
-from .model import Actor, Device, Ended, EndState, Login, Session, SessionKey
+from .model import (
+    NOWHERE,
+    Actor,
+    Client,
+    Device,
+    Ended,
+    EndState,
+    Login,
+    Place,
+    Session,
+    SessionKey,
+)
 from .ports import Confirmation, Created, Fence, SessionStore, SignInRules
 
 MAX_PAGE = 200
@@ -62,18 +75,24 @@ class Sessions:
         rules: SignInRules,
         partitions: int,
         told: tuple[HeaderSet, ...] = (identity.NATIVE,),
+        locate: Callable[[str], Place] = lambda _: NOWHERE,
     ) -> None:
         self._store = store
         self._rules = rules
         self._partitions = partitions
         self._told = told  # what applications are to be told of every session, intact
+        self._locate = locate
 
     async def create(self, login: Login, actor: Actor) -> NewSession:
         """Sign a user in. The answer holds the token; it is not stored."""
+        place = self._locate(login.client.ip)
+        login = replace(login, client=_placed(login.client, place))
         device = device_of(login.device_id, login.client.user_agent)
         check_identity(_planned(login, device), self._told)
         token, key = self._fresh(partition_of_user(login.user, self._partitions))
-        created = await self._store.create(key, login, device, self._rules, actor)
+        created = await self._store.create(
+            key, login, device, self._rules, actor, place=place
+        )
         return NewSession(token, created)
 
     async def get(self, session_id: str) -> Session | None:
@@ -122,7 +141,8 @@ class Sessions:
     ) -> tuple[str, Session] | None:
         """Give a live session a new token and id; the old ones end after `grace_ms`.
 
-        With `aal` the user has just signed in again, at that level.
+        With `aal` the user has just signed in again, at that level. What had put the session in
+        doubt is then known to be the user's.
         """
         key = key_of_id(session_id, self._partitions)
         if key is None:
@@ -134,7 +154,17 @@ class Sessions:
             return None
         if not grace_ms:
             await self._store.confirmed(fence)  # the old token has ended: everywhere
+        if aal is not None and self._rules.watch is not None:
+            await self._learn(session, self._rules.watch)
         return token, session
+
+    async def _learn(self, session: Session, watch: Watch) -> None:
+        place = self._locate(session.client.ip)
+        sign_in = SignIn(
+            session.user, session.authenticated_ms, session.client, session.device, place
+        )
+        with contextlib.suppress(StoreUnavailable):  # then the next sign-in is doubted once more
+            await self._store.learn(sign_in, watch.memory_ms)
 
     async def end(self, session_id: str, actor: Actor) -> Receipt | None:
         """Revoke one session; None if there was none."""
@@ -172,6 +202,13 @@ class Sessions:
         if key is None:  # only if the partition came from elsewhere
             raise InvalidInput((Problem("session", "belongs to no partition of this gateway"),))
         return token, key
+
+
+def _placed(client: Client, place: Place) -> Client:
+    """What the application says of the place counts; of another country no city is known."""
+    country = client.country or place.country
+    city = client.city or (place.city if country == place.country else "")
+    return replace(client, country=country, city=city)
 
 
 def _planned(login: Login, device: Device) -> Session:

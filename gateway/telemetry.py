@@ -100,6 +100,11 @@ class Metrics(Collector):
         self.policy_version = ""  # "" where no checks are answered
         self.shadow: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self.created = 0
+        self.alerts: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.alerts_waiting = 0
+        self.alerts_pushed = 0
+        self.alerts_dropped = 0
+        self.geo_reads: defaultdict[str, int] = defaultdict(int)
         self.events_lost = 0
         self.outbox = OutboxFigures()
         self.ready = False
@@ -139,6 +144,7 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "gateway_sessions_created", "Sessions created here.", value=self.created
         )
+        yield from self._alerts()
         yield CounterMetricFamily(
             "gateway_events_lost", "Events that Redis had no memory for.", value=self.events_lost
         )
@@ -176,6 +182,23 @@ class Metrics(Collector):
                        outbox.delivered, ("sink",))  # fmt: skip
         yield _counter("gateway_sink_failures", "Attempts that a sink failed at.",
                        outbox.failures, ("sink",))  # fmt: skip
+
+    def _alerts(self) -> Iterator[Metric]:
+        yield _counter("gateway_alerts", "Alerts raised here.", self.alerts,
+                       ("type", "action"))  # fmt: skip
+        yield GaugeMetricFamily(
+            "gateway_alerts_waiting", "Alerts not yet in the lists.", value=self.alerts_waiting
+        )
+        yield CounterMetricFamily(
+            "gateway_alerts_pushed", "Alerts pushed to the lists.", value=self.alerts_pushed
+        )
+        yield CounterMetricFamily(
+            "gateway_alerts_dropped",
+            "Alerts that full lists had to drop.",
+            value=self.alerts_dropped,
+        )
+        yield _counter("gateway_geo_reads", "Databases of places read again.", self.geo_reads,
+                       ("result",))  # fmt: skip
 
     def _near_cache(self) -> Iterator[Metric]:
         figures = self.near_cache()

@@ -21,6 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"decision", "errors"}),
     frozenset(
         {
+            "alerts",
             "child",
             "conditions",
             "coverage",
@@ -43,6 +44,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "admin",
             "audit",
             "embedded",
+            "geo",
             "http_call",
             "migrate",
             "pages",
@@ -65,6 +67,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "explain",
             "listening",
             "reloading",
+            "replay",
             "workers",
         }
     ),

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from .. import __version__
-from ..model import HIGHEST_AAL, LOWEST_AAL
+from ..alerts import RULES
+from ..model import HIGHEST_AAL, IN_DOUBT_AAL
 from .routes import Route
 
 _TEXT = {"type": "string"}
@@ -27,6 +28,9 @@ _DEVICE = _object({"id": _TEXT, "name": _TEXT, "type": _TEXT})
 _ENDED = _object(
     {"id": _ID, "why": {"enum": ["evicted", "replaced", "expired", "idle", "revoked", "rotated"]}}
 )
+_AAL = {"type": "integer", "minimum": IN_DOUBT_AAL, "maximum": HIGHEST_AAL}
+# And what the rule has found, which differs.
+_ALERT = _object({"type": {"enum": list(RULES)}, "action": {"enum": ["alert", "step_up"]}})
 _RENEWED = {
     "id": _ID,
     "token": {"type": "string", "pattern": "^[0-9a-f]{2}[A-Za-z0-9_-]{43}$"},
@@ -53,7 +57,7 @@ _SESSION = _object(
         "last_seen_at": _INSTANT,
         "expires_at": _INSTANT,
         "idle_expires_at": _INSTANT,
-        "aal": {"type": "integer", "minimum": LOWEST_AAL, "maximum": HIGHEST_AAL},
+        "aal": _AAL,
         "authenticated_at": _INSTANT,
         "metadata": {"type": "object"},
     }
@@ -65,8 +69,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "NewSession": _object(
         _RENEWED
         | {
+            "aal": _AAL,
             "ended": {"type": "array", "items": _ENDED},
-            "alerts": {"type": "array", "items": {"type": "object"}},
+            "alerts": {"type": "array", "items": _ALERT},
         }
     ),
     "Renewed": _object(_RENEWED),

@@ -16,6 +16,7 @@ from ..errors import (
     InvalidInput,
     Problem,
     SessionLimitReached,
+    SignInRefused,
     SinkUnavailable,
     StoreUnavailable,
 )
@@ -68,6 +69,9 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except InvalidInput as error:
         refused = unprocessable(error.problems)
         return _problem(request, refused.status, refused.detail, refused.problems)
+    except SignInRefused as error:
+        found = tuple(Problem("alerts", each) for each in error.types)
+        return _problem(request, HTTPStatus.FORBIDDEN, str(error), found)
     except (SessionLimitReached, AlreadyRenewed) as error:
         return _problem(request, HTTPStatus.CONFLICT, str(error))
     except StoreUnavailable as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from ..alerts import Alert
 from ..credentials import CookieOptions
 from ..model import Ended, Event, Session
 from ..sessions import NewSession, Receipt
@@ -60,7 +61,15 @@ def token_view(token: str, session: Session, cookie: CookieOptions) -> dict[str,
 
 def created_view(new: NewSession, cookie: CookieOptions) -> dict[str, object]:
     view = token_view(new.token, new.created.session, cookie)
-    return view | {"ended": [_ended_view(each) for each in new.created.ended], "alerts": []}
+    return view | {
+        "aal": new.created.session.aal,
+        "ended": [_ended_view(each) for each in new.created.ended],
+        "alerts": [_alert_view(each) for each in new.created.alerts],
+    }
+
+
+def _alert_view(alert: Alert) -> dict[str, object]:
+    return {"type": alert.type, "action": str(alert.action), **alert.details}
 
 
 def _ended_view(ended: Ended) -> dict[str, str]:

@@ -218,8 +218,6 @@ def warnings_of(settings: Settings) -> list[Problem]:
         Problem(place, "has no effect in this version")
         for place, is_set in (
             ("pages.listen", settings.pages.listen),
-            ("geo.city", settings.geo.city),
-            ("geo.asn", settings.geo.asn),
         )
         if is_set
     ]

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ..alerts import RULES, Action, Limits, Watch
 from ..identity import AUTHELIA, NATIVE, OAUTH2_PROXY, HeaderSet
 from ..lifetime import PRESETS, Lifetime, parse_duration_ms
 from ..model import HIGHEST_AAL, LOWEST_AAL, Narrowing
@@ -394,10 +395,54 @@ class Postgres(Section):
 
 
 class Geo(Section):
-    """Where addresses will be looked up."""
+    """Where addresses are looked up."""
 
     city: str = ""
     asn: str = ""
+
+
+def _list_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if any(not re.fullmatch(r"[\x21-\x7e]{1,128}", name) for name in names):
+        raise ValueError("names of Redis lists: 1 to 128 printable ASCII characters, no spaces")
+    if len(set(names)) < len(names):
+        raise ValueError("names the same list twice")
+    return names
+
+
+AtMost = Annotated[int, Field(ge=1, le=40)]  # of the 50 that are remembered
+
+
+class Alerts(Section):
+    """What is looked for at a sign-in, and what follows."""
+
+    new_device: Action = Action.ALERT
+    new_country: Action = Action.ALERT
+    impossible_travel: Action = Action.ALERT
+    network_change: Action = Action.SHADOW
+    shared_account: Action = Action.ALERT
+    shared_device: Action = Action.ALERT
+    max_speed_kmh: Annotated[int, Field(ge=100, le=40_000)] = 1000
+    shared_window: SessionTime = 3_600_000
+    max_devices: AtMost = 4
+    max_countries: AtMost = 2
+    max_networks: AtMost = 4
+    max_accounts: Annotated[int, Field(ge=1, le=900)] = 5
+    memory: SessionTime = 180 * 86_400_000
+    lists: Annotated[tuple[str, ...], AfterValidator(_list_names)] = (
+        "security:alerts",
+        "notification:queue",
+    )
+    list_limit: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
+
+    @property
+    def watch(self) -> Watch | None:
+        """The rules that are on; None if none is."""
+        limits = Limits(
+            self.max_speed_kmh, self.shared_window, self.max_devices, self.max_countries,
+            self.max_networks, self.max_accounts,
+        )  # fmt: skip
+        watch = Watch({name: getattr(self, name) for name in RULES}, limits, self.memory)
+        return watch if watch.is_on else None
 
 
 class Events(Section):
@@ -474,6 +519,7 @@ class Settings(BaseSettings):
     near_cache: NearCache = NearCache()
     postgres: Postgres = Postgres()
     geo: Geo = Geo()
+    alerts: Alerts = Alerts()
     events: Events = Events()
     policy: Policy = Policy()
     log: Log = Log()

@@ -1,8 +1,18 @@
 """Sessions in Redis or Valkey: keys, records, one Lua file for each atomic move."""
 
+from .alert_queue import AlertQueue, Lists
 from .event_log import OutboxLog
 from .memory import MemoryOptions
 from .outbox import RedisOutbox, Survey
 from .redis_store import RedisStore, connect
 
-__all__ = ["MemoryOptions", "OutboxLog", "RedisOutbox", "RedisStore", "Survey", "connect"]
+__all__ = [
+    "AlertQueue",
+    "Lists",
+    "MemoryOptions",
+    "OutboxLog",
+    "RedisOutbox",
+    "RedisStore",
+    "Survey",
+    "connect",
+]

@@ -11,6 +11,10 @@
 | `gw:l:{pp}:<sink>` | string | which relay has the partition now | after `events.takeover` |
 | `gw:q:{pp}` | stream | dead letters: events that a sink could never take | never: it is bounded |
 | `gw:h:{pp}` | hash | start and head of the partition's chain in Postgres | never |
+| `gw:d:{pp}:<user>` | hash | what is known of a user; see `histories` | after `alerts.memory` |
+| `gw:o:{pp}:<device>` | zset | users of a device, score = last sign-in, ms | after 30 days |
+| `gw:w:{pp}` | list | alerts that wait to be pushed | when they are pushed |
+| `gw:pushing` | string | whose turn it is to push alerts | after 5 s |
 | `gw:s:{pp}:!<fence>` | string | stands behind a change; see `replicas` | after 10 s |
 | `gw:replicas` | hash | replicas that answer from memory: name, heartbeats | never |
 | `gw:partitions` | string | the number of partitions, fixed at the first start | never |
@@ -31,6 +35,7 @@ class Keys:
         self.prefix = prefix
         self.partitions = f"{prefix}partitions"
         self.replicas = f"{prefix}replicas"
+        self.pushing = f"{prefix}pushing"
         self.tracked = f"{prefix}s:"  # every change below it is told to all replicas
         self._end_of_record = len(f"{self.tracked}{{pp}}:")
 
@@ -72,3 +77,12 @@ class Keys:
 
     def witness(self, partition: str) -> str:
         return f"{self.prefix}h:{{{partition}}}"
+
+    def history(self, partition: str, user: str) -> str:
+        return f"{self.prefix}d:{{{partition}}}:{digest_of_user(user)}"
+
+    def accounts(self, partition: str, device_digest: str) -> str:
+        return f"{self.prefix}o:{{{partition}}}:{device_digest}"
+
+    def alerts(self, partition: str) -> str:
+        return f"{self.prefix}w:{{{partition}}}"

@@ -13,7 +13,16 @@ import orjson
 
 from .. import identity
 from ..errors import StoreUnavailable
-from ..model import HIGHEST_AAL, LOWEST_AAL, Client, Device, Login, Session, SessionKey
+from ..model import (
+    HIGHEST_AAL,
+    IN_DOUBT_AAL,
+    LOWEST_AAL,
+    Client,
+    Device,
+    Login,
+    Session,
+    SessionKey,
+)
 
 VERSION = 1
 
@@ -161,7 +170,7 @@ def _instant(value: object) -> int:
 
 
 def _level(value: object) -> int:
-    if type(value) is not int or not LOWEST_AAL <= value <= HIGHEST_AAL:
+    if type(value) is not int or not IN_DOUBT_AAL <= value <= HIGHEST_AAL:
         raise ValueError
     return value
 

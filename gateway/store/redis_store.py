@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,13 +14,34 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from ..alerts import Action, Alert, SignIn, Watch
 from ..credentials import digest_of_user, partition_of_user
-from ..errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
+from ..devices import is_named
+from ..errors import (
+    AlreadyRenewed,
+    ConfigurationError,
+    SessionLimitReached,
+    SignInRefused,
+    StoreUnavailable,
+)
 from ..identity import Stand, standing_of
-from ..model import Actor, Device, Ended, EndState, Login, Session, SessionKey
+from ..lifetime import Lifetime
+from ..model import (
+    IN_DOUBT_AAL,
+    NOWHERE,
+    Actor,
+    Device,
+    Ended,
+    EndState,
+    Login,
+    Place,
+    Session,
+    SessionKey,
+)
 from ..ports import Confirmation, Created, Fence, Reading, Recall, SignInRules, Touched
 from . import records, scripts
 from .faults import as_unavailable
+from .histories import Histories, Watched
 from .keys import Keys
 from .memory import Memory, MemoryOptions
 from .near_cache import NearCache
@@ -32,6 +53,7 @@ BATCH = 1000  # a script over more members would block Redis (80 ms for 50,000)
 MAX_CONNECTIONS = 32
 _SOCKET_TIMEOUT_S = 0.2  # redis-py's own defaults let a hung Redis hold a call for 59 s
 _ATTEMPTS = 20  # of a change that another change overtook
+_WATCHED_ATTEMPTS = 8  # of a sign-in; the last goes by what was known a moment before
 
 
 def connect(url: str, *, username: str | None = None, password: str | None = None) -> Redis:
@@ -62,6 +84,10 @@ class ServerFacts:
     eviction_policy: str
 
 
+class _Learnt(Exception):
+    """More was learnt of the user since the alert rules were asked."""
+
+
 def ignore(_: object) -> None:
     """Take a report that nobody wants."""
 
@@ -78,6 +104,7 @@ class RedisStore:
         outbox_limit: int = 10_000,
         count_error: Callable[[str], None] = ignore,
         on_lost_event: Callable[[int], None] = ignore,
+        on_alerts: Callable[[tuple[Alert, ...]], None] = ignore,
         memory: MemoryOptions | None = None,
         stand: Stand = standing_of,
     ) -> None:
@@ -87,6 +114,8 @@ class RedisStore:
         self._outbox_limit = outbox_limit
         self._count_error = count_error
         self._on_lost_event = on_lost_event
+        self._on_alerts = on_alerts
+        self._histories = Histories(client, self._keys, partitions)
         self._reader = Reader(client, self._keys, count_error)
         self._scripts: dict[str, AsyncScript] = {}  # until it is open
         self._memory = (
@@ -150,9 +179,55 @@ class RedisStore:
             await self._memory.replicas.remove_silent()
 
     async def create(
-        self, key: SessionKey, login: Login, device: Device, rules: SignInRules, actor: Actor
+        self,
+        key: SessionKey,
+        login: Login,
+        device: Device,
+        rules: SignInRules,
+        actor: Actor,
+        *,
+        place: Place = NOWHERE,
+    ) -> Created:
+        if rules.watch is None:
+            return await self._create(key, login, device, rules, actor)
+        for last in (*[False] * (_WATCHED_ATTEMPTS - 1), True):
+            watched = await self._assessed(key, login, device, rules.watch, place)
+            watched = replace(watched, at_any_revision=last)
+            try:
+                return await self._create(key, login, device, rules, actor, watched=watched)
+            except _Learnt:
+                continue
+        raise StoreUnavailable("conflict", "the user's history kept changing; try again")
+
+    async def _assessed(
+        self, key: SessionKey, login: Login, device: Device, watch: Watch, place: Place
+    ) -> Watched:
+        """Ask the alert rules about a sign-in, with what is known of the user now."""
+        with as_unavailable(self._count_error):
+            self._require_open()
+            known = await self._histories.read(key.partition, login.user)
+            accounts = 0
+            if watch.counts_accounts and is_named(device):
+                accounts = await self._histories.count_account(
+                    device.id, digest_of_user(login.user), known.now_ms
+                )
+        sign_in = SignIn(login.user, known.now_ms, login.client, device, place, accounts)
+        return Watched(watch, sign_in, known, watch.assess(sign_in, known.history))
+
+    async def _create(
+        self,
+        key: SessionKey,
+        login: Login,
+        device: Device,
+        rules: SignInRules,
+        actor: Actor,
+        *,
+        watched: Watched | None = None,
     ) -> Created:
         lifetime, user_digest = rules.lifetime, digest_of_user(login.user)
+        if watched is not None and watched.assessment.in_doubt:
+            login = replace(login, aal=IN_DOUBT_AAL)
+        asked = b"" if watched is None else watched.argument(key.id)
         with as_unavailable(self._count_error):
             rest = records.rest_of_login(key, user_digest, login, device, lifetime.idle_ms)
             reply = await self._run(
@@ -160,28 +235,36 @@ class RedisStore:
                 lifetime.absolute_ms, rules.max_per_user, rules.on_limit,
                 device.id if rules.one_per_device else "", login.user, user_digest,
                 _facts_of_login(login, device),
+                self._keys.history(key.partition, login.user), self._keys.alerts(key.partition),
+                asked,
             )  # fmt: skip
         if reply[0] == b"limit":
             raise SessionLimitReached(rules.max_per_user)
-        now_ms = int(reply[1])
-        session = Session(
-            key=key,
-            user=login.user,
-            email=login.email,
-            name=login.name,
-            roles=login.roles,
-            device=device,
-            client=login.client,
-            created_ms=now_ms,
-            expires_ms=now_ms + lifetime.absolute_ms,
-            idle_ms=lifetime.idle_ms,
-            last_seen_ms=now_ms,
-            metadata=login.metadata,
-            remember=login.remember,
-            aal=login.aal,
-            authenticated_ms=now_ms,
+        if reply[0] == b"learnt":
+            raise _Learnt
+        alerts = self._told(watched, reply[1] if reply[0] == b"refused" else reply[2])
+        if reply[0] == b"refused" and watched is not None:
+            raise SignInRefused(watched.refusing)
+        session = _session_of(key, login, device, lifetime, int(reply[1]))
+        return Created(session, tuple(_ended_pairs(key.partition, reply[3:])), alerts)
+
+    def _told(self, watched: Watched | None, told: bytes) -> tuple[Alert, ...]:
+        """Report the alerts that nobody was told of before; return those that are no shadows."""
+        if watched is None:
+            return ()
+        alerts = tuple(
+            alert
+            for alert, is_new in zip(watched.assessment.alerts, told, strict=True)
+            if is_new == ord("1")
         )
-        return Created(session, tuple(_ended_pairs(key.partition, reply[2:])))
+        self._on_alerts(alerts)
+        return tuple(alert for alert in alerts if alert.action is not Action.SHADOW)
+
+    async def learn(self, sign_in: SignIn, memory_ms: int) -> None:
+        partition = partition_of_user(sign_in.user, self._partitions)
+        with as_unavailable(self._count_error):
+            self._require_open()
+            await self._histories.learn(partition, sign_in, memory_ms)
 
     async def touch(self, key: SessionKey, interval_ms: int) -> Touched | None:
         with as_unavailable(self._count_error):
@@ -456,6 +539,28 @@ class RedisStore:
         return ServerFacts(str(version), str(memory.get("maxmemory_policy", "unknown")))
 
 
+def _session_of(
+    key: SessionKey, login: Login, device: Device, lifetime: Lifetime, now_ms: int
+) -> Session:
+    return Session(
+        key=key,
+        user=login.user,
+        email=login.email,
+        name=login.name,
+        roles=login.roles,
+        device=device,
+        client=login.client,
+        created_ms=now_ms,
+        expires_ms=now_ms + lifetime.absolute_ms,
+        idle_ms=lifetime.idle_ms,
+        last_seen_ms=now_ms,
+        metadata=login.metadata,
+        remember=login.remember,
+        aal=login.aal,
+        authenticated_ms=now_ms,
+    )
+
+
 def _facts_of_login(login: Login, device: Device) -> bytes:
     return orjson.dumps(
         {
@@ -463,6 +568,8 @@ def _facts_of_login(login: Login, device: Device) -> bytes:
             "roles": login.roles,
             "ip": login.client.ip,
             "country": login.client.country,
+            "city": login.client.city,
+            "user_agent": login.client.user_agent,
             "aal": login.aal,
             "city": login.client.city,
             "user_agent": login.client.user_agent,

@@ -2,13 +2,46 @@
 -- on the same device, beyond the limit (least recently active first).
 -- ARGV: 9 digest, 10 rest of the record, 11 idle ms, 12 absolute ms, 13 limit (0: none),
 -- 14 'evict' or 'deny', 15 device id whose sessions are replaced ('': none), 16 user,
--- 17 digest of the user, 18 facts for the event.
--- Returns {lost, 'ok', created, digest, why, digest, why, ...} or {0, 'limit'}.
+-- 17 digest of the user, 18 facts for the event; 19 history of the user, 20 alerts that wait to be
+-- pushed, 21 what the alert rules say of it, JSON as `histories.argument` has it ('': nothing).
+-- Returns {lost, 'ok', created, told, digest, why, digest, why, ...}, {lost, 'refused', told},
+-- {0, 'limit'}, or {0, 'learnt'} if the history is no longer what the rules were asked about.
+-- `told` has a 1 for each alert that nobody was told of before, else a 0.
 local digest, rest, idle, absolute = ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
 local limit, on_limit, device, user = tonumber(ARGV[13]), ARGV[14], ARGV[15], ARGV[16]
 local index = indexes .. ARGV[17]
 local now = now_ms()
 local expires = now + absolute
+local alerts = ARGV[21] ~= '' and cjson.decode(ARGV[21]) or nil
+
+if alerts and alerts.revision ~= ''
+   and (redis.call('HGET', ARGV[19], 'revision') or '0') ~= alerts.revision then
+  return {0, 'learnt'}
+end
+
+-- Tells of what was found, once for each fact of a user, and learns of the sign-in.
+local function tell()
+  if not alerts then return '' end
+  local told = {}
+  for _, alert in ipairs(alerts.alerts) do
+    local is_new = redis.call('HSETNX', ARGV[19], alert.claim, number(now))
+    told[#told + 1] = is_new
+    if is_new == 1 and alert.type ~= '' then
+      emit(alert.type, digest, user, now, 'data', alert.data)
+      if type(redis.pcall('RPUSH', ARGV[20], alert.queued)) == 'table' then lost = lost + 1 end
+    end
+  end
+  if #alerts.set > 0 then redis.call('HSET', ARGV[19], unpack(alerts.set)) end
+  if #alerts.forget > 0 then redis.call('HDEL', ARGV[19], unpack(alerts.forget)) end
+  redis.call('HINCRBY', ARGV[19], 'revision', 1)
+  redis.call('PEXPIRE', ARGV[19], number(alerts.memory))
+  return table.concat(told)
+end
+
+if alerts and alerts.refuse then
+  local told = tell()
+  return {lost, 'refused', told}
+end
 
 -- The old key of a renewal in its grace is no session of its own: it does not count, and it goes
 -- with the session that it belongs to (`f`).
@@ -50,7 +83,7 @@ redis.call('SET', activities .. digest, number(now), 'PX', number(math.min(idle,
 redis.call('ZADD', index, number(expires), digest)
 set_due(index, digest, now + math.min(idle, absolute))
 
-local reply = {lost, 'ok', number(now)}
+local reply = {lost, 'ok', number(now), ''}
 for _, each in ipairs(leaving) do
   drop(index, each[1], each[2], user, now)
   reply[#reply + 1] = each[1]
@@ -58,5 +91,6 @@ for _, each in ipairs(leaving) do
 end
 keep_index(index)
 emit('session.created', digest, user, now, 'data', ARGV[18])
+reply[4] = tell()
 reply[1] = lost
 return reply
