@@ -109,6 +109,7 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         if not self._sockets:
+            load_parser()
             loop.add_signal_handler(signal.SIGHUP, self._reloading.ask)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._store.close)
@@ -122,7 +123,6 @@ class App:
                 await self._background(stack, self._delivery.run(self._opened))
                 await self._background(stack, self._alert_queue.run())
                 await self._background(stack, self._geo.run())
-                await self._background(stack, self._load_parser())
                 await self._serve_admin(stack)
             leave = await self._serve_checks(stack)
             if not self._sockets:
@@ -182,10 +182,6 @@ class App:
 
     def _count_geo(self, result: str) -> None:
         self._metrics.geo_reads[result] += 1
-
-    async def _load_parser(self) -> None:
-        if await asyncio.to_thread(load_parser):
-            log.info("user_agents_parsed", what="ua-parser names devices")
 
     def _near_cache_figures(self) -> NearCacheFigures | None:
         near = self._store.near

@@ -7,10 +7,12 @@ import ipaddress
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 import click
@@ -19,6 +21,8 @@ from structlog import get_logger
 
 from . import __version__
 from .admin.tokens import digest_of, new_admin_token
+from .alerts import RULES
+from .alerts.finding import instant_of
 from .audit_commands import audit, database
 from .config import Loaded, Settings, load
 from .config.expectations import Expectation, load_expectations
@@ -27,12 +31,14 @@ from .conformance.command import conformance
 from .decision import Decision
 from .errors import ConfigurationError, InvalidInput
 from .explain import Supposed, decide, explanation, request_of
+from .geo import Geo
 from .http_call import Answered, call
 from .lifetime import parse_duration_ms
 from .migrate import Translation, from_authelia, from_oauth2_proxy
 from .model import HIGHEST_AAL, LOWEST_AAL, CheckRequest
 from .policy import Policy
 from .reloading import Source
+from .replay import Fired, Replay, recorded_in
 
 _NOT_OURS = "this is not the admin API of a Session Gateway"
 
@@ -213,6 +219,42 @@ def _supposed(expected: Expectation) -> Supposed | None:
     if each is None:
         return None
     return Supposed(each.user, each.roles, each.aal, each.age, each.rested)
+
+
+@commands.group()
+def alerts() -> None:
+    """Work on the alert rules."""
+
+
+@alerts.command("replay")
+@config_option
+@click.argument("recorded", metavar="FILE", type=click.File("rb"))
+def replay_alerts(path: str | None, recorded: BinaryIO) -> None:
+    """Print which alerts recorded sign-ins (JSON lines; -: standard input) would have raised."""
+    settings = _loaded(path)
+    watch = settings.alerts.watch
+    if watch is None:
+        raise ConfigurationError("alerts: every rule is off; set one to shadow or alert")
+    geo = Geo(settings.geo.city, settings.geo.asn, lambda _: None)
+    geo.open()
+    replay, signed_in = Replay(watch, geo.locate), 0
+    counts: Counter[str] = Counter()
+    try:
+        for signed_in, each in enumerate(recorded_in(recorded), 1):  # noqa: B007
+            for fired in replay.sign_in(each):
+                counts[fired.alert.type] += 1
+                click.echo(_fired(fired))
+    except InvalidInput as error:
+        raise ConfigurationError(f"{recorded.name}: {error}") from None
+    found = ", ".join(f"{name} {counts[name]}" for name in RULES if counts[name])
+    click.echo(f"{signed_in} sign-ins: {found or 'no alerts'}", err=True)
+
+
+def _fired(fired: Fired) -> str:
+    alert = fired.alert
+    details = orjson.dumps(dict(alert.details)).decode()
+    at = instant_of(fired.sign_in.at_ms)
+    return f"{at}  {fired.sign_in.user}  {alert.type} ({alert.action})  {details}"
 
 
 @commands.command()

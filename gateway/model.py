@@ -39,16 +39,6 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """Where a sign-in came from, as the application saw it."""
-
-    ip: str = ""
-    country: str = ""
-    city: str = ""
-    user_agent: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """What is known of an address. Empty, None or 0: unknown."""
 
@@ -61,6 +51,25 @@ class Place:
 
 
 NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Where a sign-in came from, as the application saw it."""
+
+    ip: str = ""
+    country: str = ""
+    city: str = ""
+    user_agent: str = ""
+
+    def at(self, place: Place) -> Client:
+        """Return it with what is known of the place, where the application did not say.
+
+        Where it names another country, no city is known.
+        """
+        country = self.country or place.country
+        city = self.city or (place.city if country == place.country else "")
+        return replace(self, country=country, city=city)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,11 @@ from . import identity
 from .alerts import SignIn, Watch
 from .credentials import key_of_id, key_of_token, new_token, partition_of_user
 from .devices import device_of
-from .errors import InvalidInput, Problem
+from .errors import InvalidInput, Problem, StoreUnavailable
 from .identity import HeaderSet
 from .model import (
     NOWHERE,
     Actor,
-    Client,
     Device,
     Ended,
     EndState,
@@ -86,7 +85,7 @@ class Sessions:
     async def create(self, login: Login, actor: Actor) -> NewSession:
         """Sign a user in. The answer holds the token; it is not stored."""
         place = self._locate(login.client.ip)
-        login = replace(login, client=_placed(login.client, place))
+        login = replace(login, client=login.client.at(place))
         device = device_of(login.device_id, login.client.user_agent)
         check_identity(_planned(login, device), self._told)
         token, key = self._fresh(partition_of_user(login.user, self._partitions))
@@ -202,13 +201,6 @@ class Sessions:
         if key is None:  # only if the partition came from elsewhere
             raise InvalidInput((Problem("session", "belongs to no partition of this gateway"),))
         return token, key
-
-
-def _placed(client: Client, place: Place) -> Client:
-    """What the application says of the place counts; of another country no city is known."""
-    country = client.country or place.country
-    city = client.city or (place.city if country == place.country else "")
-    return replace(client, country=country, city=city)
 
 
 def _planned(login: Login, device: Device) -> Session:

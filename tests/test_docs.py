@@ -368,6 +368,8 @@ def test_every_metric_is_documented_with_type_and_labels_and_no_other() -> None:
     metrics.outbox = OutboxFigures(lag_s={"s": 1}, delivered={"s": 1}, failures={"s": 1})
     metrics.policy_reloads["ok"] += 1
     metrics.policy_version = "0" * 12
+    metrics.alerts["new_device", "alert"] += 1
+    metrics.geo_reads["ok"] += 1
     metrics.shadow["1", "allow", "forbidden"] += 1
     metrics.near_cache = lambda: NearCacheFigures({"hit": 1}, 1, 1, lease_valid=True)
     exported = {}
@@ -541,6 +543,10 @@ def test_every_kind_of_key_is_documented_and_no_other() -> None:
         "partitions": keys.partitions,
         "replicas": keys.replicas,
         "fence": keys.fence("pp", "!<fence>"),
+        "history": re.sub("[0-9a-f]{40}", "<user>", keys.history("pp", "alice")),
+        "accounts": keys.accounts("pp", "<device>"),
+        "alerts": keys.alerts("pp"),
+        "pushing": keys.pushing,
     }
     methods = {name for name, value in vars(Keys).items() if isinstance(value, types.FunctionType)}
     others = {"__init__", "prefix", "parse_record", "confirmations", "tracked", "_end_of_record"}

@@ -82,12 +82,16 @@ class History:
             spot=sign_in.spot or self.spot,
         )
 
+    def with_claims(self, claims: Mapping[str, int]) -> History:
+        """Return it with these facts alerted of."""
+        return replace(self, claims=claims)
+
     def bounded(self) -> History:
         """Return it without the oldest claims, of which whoever tries often leaves many."""
         if len(self.claims) <= _MOST_CLAIMS:
             return self
         newest = sorted(self.claims, key=self.claims.__getitem__, reverse=True)[:_MOST_CLAIMS]
-        return replace(self, claims={fact: self.claims[fact] for fact in newest})
+        return self.with_claims({fact: self.claims[fact] for fact in newest})
 
 
 def _noted(known: Mapping[str, Seen], names: tuple[str, ...], at_ms: int) -> Mapping[str, Seen]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..coverage import never_reached
@@ -17,6 +18,7 @@ from .settings import (
     Admin,
     Check,
     Cookie,
+    Geo,
     Identity,
     Network,
     Policy,
@@ -37,6 +39,7 @@ def dangers_of(settings: Settings) -> list[Problem]:
         *_admin_dangers(settings.admin),
         *_check_dangers(settings.check),
         *_identity_dangers(settings.identity),
+        *_geo_dangers(settings.geo),
         *_policy_dangers(settings.policy, settings.session.lifetime),
     ]
 
@@ -159,6 +162,14 @@ def _identity_dangers(identity: Identity) -> list[Problem]:
         Problem(f"{place}.headers" + (f".{name}" if name else ""), message)
         for place, told in sections.items()
         for name, message in name_problems(told.header_set)
+    ]
+
+
+def _geo_dangers(geo: Geo) -> list[Problem]:
+    return [
+        Problem(f"geo.{name}", f"{path} is no file; leave it empty to know no places")
+        for name, path in (("city", geo.city), ("asn", geo.asn))
+        if path and not Path(path).is_file()
     ]
 
 

@@ -44,7 +44,8 @@ class Histories:
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hgetall(self._keys.history(partition, user))
         pipeline.time()
-        fields, (seconds, microseconds) = await pipeline.execute()
+        reply, (seconds, microseconds) = await pipeline.execute()
+        fields = _pairs(reply)
         revision = fields.get(_REVISION.encode(), b"0").decode()
         return Known(_decoded(fields), revision, seconds * 1000 + microseconds // 1000)
 
@@ -150,6 +151,11 @@ def _encoded(history: History) -> dict[str, str]:
 
 def _text(values: tuple[object, ...]) -> str:
     return orjson.dumps(tuple(values)).decode()  # not of a NamedTuple as it is
+
+
+def _pairs(reply: Any) -> dict[bytes, bytes]:
+    """Return the reply to HGETALL: a map, or names and values in turn."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _decoded(fields: Mapping[bytes, bytes]) -> History:

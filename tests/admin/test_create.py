@@ -27,7 +27,7 @@ async def test_the_answer_has_every_member(admin: Admin) -> None:
     assert reply.status == 201
     assert set(reply.json) == {
         "id", "token", "set_cookie", "user", "device", "created_at", "expires_at",
-        "idle_expires_at", "ended", "alerts",
+        "idle_expires_at", "aal", "ended", "alerts",
     }  # fmt: skip
     assert re.fullmatch(r"[0-9a-f]{34}", reply.json["id"])
     assert re.fullmatch(r"[0-9a-f]{2}[A-Za-z0-9_-]{43}", reply.json["token"])
