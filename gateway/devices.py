@@ -13,8 +13,9 @@ from functools import lru_cache
 
 from .model import Device
 
-# The id of a device that the application did not name. It is never seen again.
-_UNNAMED = "unnamed-"
+# Begins the id of a device that the application did not name. None of an application may: it may be
+# a cookie's value, and whoever sends that must not choose to be compared by traits alone.
+_UNNAMED = "~"
 
 _BROWSERS = (
     ("Edge", re.compile(r"Edg(?:e|A|iOS)?/")),

@@ -16,6 +16,7 @@ from .devices import device_of
 from .errors import InvalidInput, Problem, StoreUnavailable
 from .identity import HeaderSet
 from .model import (
+    IN_DOUBT_AAL,
     NOWHERE,
     Actor,
     Device,
@@ -33,6 +34,7 @@ MAX_PAGE = 200
 CURSOR = r"^([0-9]{1,16}\.[0-9a-f]{34})?$"
 # Every client takes these out of a path, so no call could name such a user or device again.
 _NO_PATH = frozenset({".", ".."})
+_IN_DOUBT = "the session is in doubt; let the user sign in again, then renew it with `aal`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ class Sessions:
         session = None if key is None else await self._live(key)
         if key is None or session is None:
             return None
+        if session.aal == IN_DOUBT_AAL and "aal" in changes:
+            raise InvalidInput((Problem("aal", _IN_DOUBT),))
         changed = replace(session, **changes)
         check_identity(changed, self._told)
         fence = self._store.fence()

@@ -72,6 +72,8 @@ async def test_a_session_in_doubt_passes_nowhere_before_a_new_sign_in(strict: Ad
     assert (refused.reason, refused.step_up) == (Reason.STEP_UP_REQUIRED, "aal=1")
     asked = (await strict.call("POST", "/v1/introspect", {"token": doubted["token"]})).json
     assert (asked["active"], asked["aal"]) == (True, 0)
+    said = await strict.call("PATCH", f"/v1/sessions/{doubted['id']}", {"aal": 3})
+    assert said.places == ["aal"]
     renewed = (await strict.call("POST", f"/v1/sessions/{doubted['id']}/renew")).json
     assert (await strict.check(renewed["token"])).reason is Reason.STEP_UP_REQUIRED
     second = await strict.create(ip=HOME, user_agent=CHROME, device_id="phone")

@@ -28,7 +28,7 @@ def sign_in(
         "ann",
         NOW_MS + after_ms,
         Client("81.2.69.142", where, place.city, agent),
-        Device(device or f"unnamed-{after_ms}", "Chrome on Windows", "desktop"),
+        Device(device or f"~{after_ms}", "Chrome on Windows", "desktop"),
         place,
         accounts,
     )

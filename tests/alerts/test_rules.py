@@ -49,7 +49,7 @@ def test_the_same_again_is_nothing_unusual(rule: str) -> None:
 @pytest.mark.parametrize("order", ["unknown then known", "known then unknown"])
 def test_between_unknown_and_known_nothing_is_found(rule: str, order: str) -> None:
     """A database that is missing, or came later, alarms nobody."""
-    blank = SignIn("ann", NOW_MS, Client(), Device("unnamed-1", "", "unknown"), NOWHERE)
+    blank = SignIn("ann", NOW_MS, Client(), Device("~1", "", "unknown"), NOWHERE)
     far = replace(sign_in(NEW_YORK, device="other", agent=FIREFOX), at_ms=NOW_MS + 1)
     before, new = (blank, far) if order == "unknown then known" else (far, blank)
     assert found(rule, new, known(before)) == []

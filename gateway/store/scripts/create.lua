@@ -28,7 +28,13 @@ local function tell()
     told[#told + 1] = is_new
     if is_new == 1 and alert.type ~= '' then
       emit(alert.type, digest, user, now, 'data', alert.data)
-      if type(redis.pcall('RPUSH', ARGV[20], alert.queued)) == 'table' then lost = lost + 1 end
+      local waiting = redis.pcall('RPUSH', ARGV[20], alert.queued)
+      if type(waiting) == 'table' then
+        lost = lost + 1
+      elseif waiting > tonumber(ARGV[5]) then
+        redis.call('LPOP', ARGV[20])
+        redis.pcall('INCR', KEYS[2])
+      end
     end
   end
   if #alerts.set > 0 then redis.call('HSET', ARGV[19], unpack(alerts.set)) end
