@@ -20,6 +20,7 @@ from .keys import Keys
 ACCOUNTS_MS = 30 * 86_400_000  # so long a user counts as one of the device's
 _MOST_ACCOUNTS = 1000
 _SPOT, _REVISION, _CLAIM = "spot", "revision", "!"
+_LONGEST_INSTANT = 20
 _KINDS = {"devices": "device:", "countries": "country:", "networks": "network:"}
 
 
@@ -164,7 +165,7 @@ def _decoded(fields: Mapping[bytes, bytes]) -> History:
     claims = {
         name.removeprefix(_CLAIM): int(value)
         for name, value in texts.items()
-        if name.startswith(_CLAIM) and value.isdigit()
+        if name.startswith(_CLAIM) and value.isdigit() and len(value) < _LONGEST_INSTANT
     }
     return History(**known, spot=_spot(texts.get(_SPOT)), claims=claims)
 

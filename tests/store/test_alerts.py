@@ -10,14 +10,16 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as Disconnected
 
-from gateway.alerts import RULES, Action, Limits, Watch
+from gateway.alerts import RULES, Action, History, Limits, Seen, Spot, Watch
 from gateway.credentials import partition_of_user
 from gateway.embedded import EmbeddedValkey
 from gateway.errors import SessionLimitReached, SignInRefused, StoreUnavailable
 from gateway.model import IN_DOUBT_AAL, NOWHERE, Client, Device, Login
-from gateway.store import AlertQueue, Lists
+from gateway.store import AlertQueue, Lists, histories
 from tests.alerts.samples import BERLIN, NEW_YORK
 from tests.alerts.samples import sign_in as sample
 
@@ -229,6 +231,33 @@ async def test_parallel_sign_ins_from_everywhere_see_one_another(worlds: list[Wo
     assert Counter(alert.type for alert in told) == {"new_device": 7, "shared_account": 1}
 
 
+INSTANTS = st.integers(min_value=0, max_value=2**53)
+NAMES = st.text(st.characters(codec="utf-8"), max_size=20)
+SEEN = st.dictionaries(NAMES, st.builds(Seen, INSTANTS, INSTANTS), max_size=5)
+SPOTS = st.builds(
+    Spot, INSTANTS, st.floats(-90, 90), st.floats(-180, 180), st.integers(0, 9999), NAMES, NAMES
+)
+
+
+@given(st.builds(History, SEEN, SEEN, SEEN, st.none() | SPOTS))
+def test_a_history_is_read_as_it_was_written(history: History) -> None:
+    written = {name.encode(): value.encode() for name, value in histories._encoded(history).items()}
+    assert histories._decoded(written) == history
+
+
+FIELDS = st.sampled_from([b"spot", b"revision", b"device:id:x", b"country:DE", b"!fact"])
+ODD = st.sampled_from([b"[1,2,3,4,5,6]", b"[[],{}]", b"9" * 5000])
+
+
+@given(st.dictionaries(st.binary(max_size=12) | FIELDS, st.binary(max_size=30) | ODD))
+def test_whatever_a_history_holds_it_can_be_read(fields: dict[bytes, bytes]) -> None:
+    """Read, judged and written over, without a fault."""
+    known = histories.Known(histories._decoded(fields), "0", 1)
+    watch = Watch(dict.fromkeys(RULES, Action.ALERT))
+    said = watch.assess(sample(), known.history)
+    assert histories.Watched(watch, sample(), known, said).argument("00" * 17)
+
+
 # --- pushing ---------------------------------------------------------------------------------
 
 
@@ -318,3 +347,15 @@ async def test_too_many_waiting_alerts_are_dropped_and_counted(valkey: EmbeddedV
             await sign_in(world, f"d{number}", country=f"A{chr(65 + number)}")
         assert await queue(world).waiting() == 10
         assert await world.store.dropped_events() > before
+
+
+async def test_who_dies_in_its_turn_keeps_the_others_waiting_but_not_for_ever(real: World) -> None:
+    """What it had pushed and not taken away is pushed again."""
+    await sign_in(real)
+    await sign_in(real, "phone")
+    await real.client.set(real.keys.pushing, "dead", px=50)
+    alerts = queue(real)
+    assert await alerts.push() == 0
+    await asyncio.sleep(0.1)
+    assert await alerts.push() == 1
+    assert not await real.client.exists(real.keys.pushing)
