@@ -257,7 +257,8 @@ class RedisStore:
             for alert, is_new in zip(watched.assessment.alerts, told, strict=True)
             if is_new == ord("1")
         )
-        self._on_alerts(alerts)
+        if alerts:
+            self._on_alerts(alerts)
         return tuple(alert for alert in alerts if alert.action is not Action.SHADOW)
 
     async def learn(self, sign_in: SignIn, memory_ms: int) -> None:
