@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from ..errors import StoreUnavailable
 from .faults import as_unavailable
@@ -76,18 +77,28 @@ class AlertQueue:
     async def push(self) -> int:
         """Push all that waits, unless another replica is about it; return how many."""
         mine = secrets.token_hex(8)
-        pushed = 0
         with as_unavailable(self._count_error):
             if not await self._client.set(self._keys.pushing, mine, nx=True, px=_TURN_MS):
                 return 0
             try:
-                while moved := await self._push_batches():
-                    pushed += moved
-                    await self._client.pexpire(self._keys.pushing, _TURN_MS)
-            finally:
-                ended: Any = self._client.eval(_END_TURN, 1, self._keys.pushing, mine)
-                await ended
+                pushed = await self._push_all()
+            except RedisError:
+                await self._end_turn(mine)
+                raise
+            # Not where this is cancelled: nothing is awaited any more then, the turn ends itself.
+            await self._end_turn(mine)
         return pushed
+
+    async def _push_all(self) -> int:
+        pushed = 0
+        while moved := await self._push_batches():
+            pushed += moved
+            await self._client.pexpire(self._keys.pushing, _TURN_MS)
+        return pushed
+
+    async def _end_turn(self, mine: str) -> None:
+        ended: Any = self._client.eval(_END_TURN, 1, self._keys.pushing, mine)
+        await ended
 
     async def waiting(self) -> int:
         """Return how many alerts have not been pushed yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -100,8 +101,11 @@ async def test_a_refused_sign_in_is_answered_403(strict: Admin) -> None:
 async def test_alerts_reach_the_lists(valkey: EmbeddedValkey, prefix: str, tmp_path: Path) -> None:
     """At once, while the gateway runs; their names are those of the configuration."""
     env = env_of(tmp_path) | {"GW_ALERTS__LISTS": f'["{prefix}mine"]'}
-    async with harness.running(harness.settings(prefix, env), valkey.url) as admin:
-        task = asyncio.create_task(admin.app._alert_queue.run())
+    async with (
+        harness.running(harness.settings(prefix, env), valkey.url) as admin,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        await admin.app._background(stack, admin.app._alert_queue.run())
         await at_home(admin)
         created = await admin.create(ip=HOME, user_agent=CHROME, device_id="phone")
         client = admin.app._store._client
@@ -110,8 +114,6 @@ async def test_alerts_reach_the_lists(valkey: EmbeddedValkey, prefix: str, tmp_p
                 await asyncio.sleep(0.01)
         (alert,) = map(orjson.loads, found)
         assert (alert["sessionId"], alert["userId"]) == (created["id"], "alice")
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def test_without_rules_nothing_is_remembered(valkey: EmbeddedValkey, prefix: str) -> None:

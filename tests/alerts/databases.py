@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mmdb_writer
+from netaddr import IPSet
 
 HOME, AWAY, MAPPED, V6 = "81.2.69.142", "216.160.83.56", "::ffff:81.2.69.142", "2001:4860::7"
 
@@ -38,7 +39,7 @@ def write(path: Path, entries: Mapping[str, Any]) -> Path:
     """Write a database, as a new file in place of the old one."""
     writer = mmdb_writer.MMDBWriter(6, "Test", ipv4_compatible=True, int_type="u32")
     for network, entry in entries.items():
-        writer.insert_network(mmdb_writer.IPSet([network]), entry)
+        writer.insert_network(IPSet([network]), entry)
     new = path.with_suffix(".new")
     writer.to_db_file(str(new))
     return new.rename(path)
