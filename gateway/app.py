@@ -32,7 +32,7 @@ from .decision import Decision
 from .delivery import Delivery
 from .devices import load_parser
 from .embedded import EmbeddedValkey
-from .errors import StoreUnavailable
+from .errors import ConfigurationError, StoreUnavailable
 from .geo import Geo
 from .identity import standing_of
 from .listening import Door, GrpcListening, Listening
@@ -94,7 +94,7 @@ class App:
         )  # fmt: skip
         self._observer = CheckObserver(self._metrics, log_denials=settings.log.denials)
         self._authorizer = self._build_authorizer(
-            Policy(settings.policy.specs()), self._touches.note
+            Policy(settings.policy.specs(), locate=self._geo.locate), self._touches.note
         )
         self._use(settings.policy)
         self._reloading = Reloading(
@@ -116,13 +116,13 @@ class App:
             stack.push_async_callback(self._delivery.close)
             await self._background(stack, self._touches.run())
             await self._background(stack, self._keep_open())
+            await self._background(stack, self._geo.run())
             if self._sockets:
                 await self._background(stack, self._report())
             else:
                 await self._background(stack, self._watch_replicas())
                 await self._background(stack, self._delivery.run(self._opened))
                 await self._background(stack, self._alert_queue.run())
-                await self._background(stack, self._geo.run())
                 await self._serve_admin(stack)
             leave = await self._serve_checks(stack)
             if not self._sockets:
@@ -238,19 +238,29 @@ class App:
     def _use(self, new: PolicySettings) -> str:
         """Decide by new rules here, from the next check on."""
         specs = new.specs()
-        policy = Policy(specs)
+        self._know_places(specs)
+        policy = Policy(specs, locate=self._geo.locate)
         self._authorizer.use(policy)
         self._observer.shadow = self._shadow(specs)
         if self._settings.check.workers == 1 or self._sockets:
             self._metrics.policy_version = policy.version
         return policy.version
 
+    def _know_places(self, specs: tuple[RuleSpec, ...]) -> None:
+        """Have a worker read the databases that rules ask; what cannot be read knows nothing."""
+        try:
+            self._geo.open(
+                city=any(spec.countries for spec in specs), asn=any(spec.asns for spec in specs)
+            )
+        except ConfigurationError as error:
+            log.error("geo_rejected", why=str(error), what="addresses have no place until it is")
+
     def _shadow(
         self, specs: tuple[RuleSpec, ...]
     ) -> Callable[[CheckRequest, Decision], None] | None:
         if not any(spec.shadow for spec in specs):
             return None
-        policy = Policy(specs, with_shadow=True)
+        policy = Policy(specs, with_shadow=True, locate=self._geo.locate)
         authorizer = self._build_authorizer(policy, lambda *_: None)
         return Shadow(policy, authorizer, self._observer.note_shadow).compare
 

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,18 +25,19 @@ from .admin.tokens import digest_of, new_admin_token
 from .alerts import RULES
 from .alerts.finding import instant_of
 from .audit_commands import audit, database
+from .conditions import Locate
 from .config import Loaded, Settings, load
 from .config.expectations import Expectation, load_expectations
 from .config.loading import read_text, read_toml
 from .conformance.command import conformance
 from .decision import Decision
 from .errors import ConfigurationError, InvalidInput
-from .explain import Supposed, decide, explanation, request_of
+from .explain import Supposed, decide, explanation, request_of, supposed_place
 from .geo import Geo
 from .http_call import Answered, call
 from .lifetime import parse_duration_ms
 from .migrate import Translation, from_authelia, from_oauth2_proxy
-from .model import HIGHEST_AAL, LOWEST_AAL, CheckRequest
+from .model import HIGHEST_AAL, LOWEST_AAL, CheckRequest, Place
 from .policy import Policy
 from .reloading import Source
 from .replay import Fired, Replay, recorded_in
@@ -120,20 +122,25 @@ def check_config(path: str | None) -> None:
 @click.option("--age", default="0s", help="How long ago the user signed in, such as 10m.")
 @click.option("--rested", default="0s", help="How long ago the session was last used.")
 @click.option("--ip", "address", default="", help="The client's address.")
+@click.option("--country", default="", help="Where the client is, whatever the database says: DE.")
+@click.option("--asn", default=0, help="Whose network it is in, whatever the database says: 3320.")
 @click.option("--preflight", is_flag=True, help="It is a CORS preflight.")
 @click.option("--anonymous", is_flag=True, help="Nobody is signed in.")
 @click.argument("method")
 @click.argument("url")
 def explain_request(
     *, path: str | None, user: str, roles: tuple[str, ...], aal: int, age: str, rested: str,
-    address: str, preflight: bool, anonymous: bool, method: str, url: str,
+    address: str, country: str, asn: int, preflight: bool, anonymous: bool, method: str, url: str,
 ) -> None:  # fmt: skip
     """Tell which rule decides about METHOD URL, and why, rule by rule."""
     settings = _loaded(path)
     supposed = Supposed(user, roles, aal, _milliseconds(age, "--age"),
                         _milliseconds(rested, "--rested"))  # fmt: skip
     request = _request(method, url, _address(address), preflight=preflight)
-    policy = Policy(settings.policy.specs())
+    locate = _locate(settings)
+    policy = Policy(
+        settings.policy.specs(), locate=lambda ip: supposed_place(locate(ip), country, asn)
+    )
     asked = decide(policy, request, settings.session.lifetime, None if anonymous else supposed)
     try:
         decision = asyncio.run(asked)
@@ -142,6 +149,14 @@ def explain_request(
     for line in explanation(policy, request):
         click.echo(line)
     click.echo(_outcome(decision))
+
+
+def _locate(settings: Settings) -> Locate:
+    """Look addresses up as the service would, if a rule asks for that."""
+    rules = settings.policy.rules
+    geo = Geo(settings.geo.city, settings.geo.asn, lambda _: None)
+    geo.open(city=any(each.country for each in rules), asn=any(each.asn for each in rules))
+    return geo.locate
 
 
 def _request(method: str, url: str, address: str, *, preflight: bool) -> CheckRequest:
@@ -197,9 +212,9 @@ def test_policy(path: str | None, table: str) -> None:
 
 
 async def _failures(settings: Settings, expected: Sequence[Expectation]) -> list[str]:
-    policy = Policy(settings.policy.specs())
-    found = []
+    specs, locate, found = settings.policy.specs(), _locate(settings), []
     for number, each in enumerate(expected, 1):
+        policy = Policy(specs, locate=partial(_place_in, locate, each))
         request = request_of(each.method, each.url, each.ip, preflight=each.preflight)
         try:
             decision = await decide(policy, request, settings.session.lifetime, _supposed(each))
@@ -212,6 +227,10 @@ async def _failures(settings: Settings, expected: Sequence[Expectation]) -> list
             came = _outcome(decision)
             found.append(f"{name}: {each.method} {each.url}: expected {each.expect}, {came}")
     return found
+
+
+def _place_in(locate: Locate, expected: Expectation, address: str) -> Place:
+    return supposed_place(locate(address), expected.country, expected.asn)
 
 
 def _supposed(expected: Expectation) -> Supposed | None:

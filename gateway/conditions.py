@@ -1,4 +1,4 @@
-"""What a rule may ask of a request beside method, host and path: query, network, preflight.
+"""What a rule may ask of a request beside method, host and path: query, address, preflight.
 
 Upstreams do not agree about queries: which of two values counts, whether `;` separates, whether an
 empty value is one, whether names have a case. So a condition has three answers. Where it may hold
@@ -10,14 +10,17 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from .model import NOWHERE, Place
+
 Reading = dict[str, list[tuple[str, str]]]  # names and values, by what the names resemble
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+Locate = Callable[[str], Place]  # what is known of an address; asked only where a rule wants it
 
 MAX_QUERY = 4096
 MAX_PARAMETERS = 128
@@ -83,12 +86,18 @@ class Query:
         return self._known
 
 
+def nowhere(_: str) -> Place:
+    """Know no place."""
+    return NOWHERE
+
+
 class Asked(NamedTuple):
     """What conditions look at in one request."""
 
     query: Query
     address: str  # the client's, "" if the proxy does not say
     preflight: bool | None  # None: servers may differ
+    locate: Locate = nowhere
 
 
 class Conditions(NamedTuple):
@@ -97,6 +106,8 @@ class Conditions(NamedTuple):
     query: tuple[QueryCondition, ...] = ()
     networks: tuple[IpNetwork, ...] = ()
     preflight: bool = False
+    countries: tuple[str, ...] = ()
+    asns: tuple[int, ...] = ()
 
     def hold(self, asked: Asked) -> Holds:
         """Tell whether the rule is about this request, as far as that can be told."""
@@ -109,6 +120,10 @@ class Conditions(NamedTuple):
             yield "preflight", _PREFLIGHT[asked.preflight]
         if self.networks:
             yield "network", _comes_from(asked.address, self.networks)
+        if self.countries:
+            yield "country", _is_one_of(asked.locate(asked.address).country, self.countries)
+        if self.asns:
+            yield "asn", _is_one_of(asked.locate(asked.address).asn, self.asns)
         for condition in self.query:
             yield f"query {condition}", asked.query.holds(condition)
 
@@ -133,6 +148,12 @@ def _comes_from(address: str, networks: Iterable[IpNetwork]) -> Holds:
     if ip is None:
         return Holds.MAYBE  # the proxy does not say
     return Holds.YES if any(ip in network for network in networks) else Holds.NO
+
+
+def _is_one_of(found: str | int, wanted: Iterable[str | int]) -> Holds:
+    if not found:
+        return Holds.MAYBE  # unknown: it may be one of them, or not
+    return Holds.YES if found in wanted else Holds.NO
 
 
 @lru_cache(maxsize=4096)

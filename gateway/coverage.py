@@ -63,5 +63,15 @@ def _covers_conditions(earlier: RuleSpec, later: RuleSpec) -> bool:
     return (
         set(earlier.query) <= set(later.query)
         and (not earlier.networks or earlier.networks == later.networks)
+        and _covers_values(earlier.countries, later.countries)
+        and _covers_values(earlier.asns, later.asns)
         and (not earlier.preflight or later.preflight)
     )
+
+
+def _covers_values(earlier: Sequence[object], later: Sequence[object]) -> bool:
+    """Tell whether every value that the later wants is one of the earlier's, if that asks at all.
+
+    An unknown value is in doubt for both: then the earlier decides too.
+    """
+    return not earlier or (bool(later) and set(later) <= set(earlier))

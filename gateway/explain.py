@@ -6,10 +6,11 @@ The answer is the authorizer's own, over a store that knows one supposed session
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import quote
 
+from . import model
 from .authorizer import Authorizer
 from .conditions import Asked, Holds
 from .credentials import key_of_token, new_token
@@ -39,6 +40,11 @@ class Supposed:
     aal: int = LOWEST_AAL
     age_ms: int = 0  # since the user signed in
     rested_ms: int = 0  # since the last activity
+
+
+def supposed_place(found: model.Place, country: str, asn: int) -> model.Place:
+    """Return what is known of an address, with what is supposed instead."""
+    return replace(found, country=country or found.country, asn=asn or found.asn)
 
 
 class _OneSession:
@@ -150,6 +156,8 @@ def _name(rule: Rule) -> str:
     asks += ["ignoring case"] if spec.ignore_case else []
     asks += [f"?{condition}" for condition in spec.query]
     asks += [f"from {' '.join(map(str, spec.networks))}"] if spec.networks else []
+    asks += [f"in {' '.join(spec.countries)}"] if spec.countries else []
+    asks += [f"of AS {' '.join(map(str, spec.asns))}"] if spec.asns else []
     asks += ["preflight"] if spec.preflight else []
     roles = f", roles {' '.join(spec.roles)}" if spec.roles else ""
     return f"rule {rule.number} ({' '.join(asks)} -> {rule.access}{roles})"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .conditions import Asked, Holds, Query
+from .conditions import Asked, Holds, Locate, Query, nowhere
 from .decision import Reason
 from .model import CheckRequest
 from .rules import Access, Rule, RuleSpec, compile_rule
@@ -30,6 +30,7 @@ class Place(NamedTuple):
     host: str  # in its normal form
     readings: tuple[str, ...]
     candidates: tuple[tuple[Rule, ...], ...]
+    locate: Locate = nowhere
 
     @property
     def settled(self) -> bool:
@@ -42,7 +43,7 @@ class Place(NamedTuple):
         Where a reading of the path ends at a decoded `?` or `#`, the query may be anything.
         """
         open_end = any("?" in path or "#" in path for path in self.readings)
-        return Asked(Query(None if open_end else query), address, preflight)
+        return Asked(Query(None if open_end else query), address, preflight, self.locate)
 
     def matched(self, asked: Asked | None) -> tuple[Rule | None, ...]:
         """Return every rule that may decide about the request; None where there is none.
@@ -77,15 +78,21 @@ def _matched(rules: tuple[Rule, ...], asked: Asked | None) -> Iterable[Rule | No
 
 
 class Policy:
-    """All rules in their order. Shadow rules take part only `with_shadow`."""
+    """All rules in their order. Shadow rules take part only `with_shadow`.
+
+    `locate` is asked where an address is, by rules that want to know; it must return at once.
+    """
 
     _MAX_TABLES = 1024  # remembered; a flood of made-up hosts must not fill memory
 
-    def __init__(self, specs: Iterable[RuleSpec], *, with_shadow: bool = False) -> None:
+    def __init__(
+        self, specs: Iterable[RuleSpec], *, with_shadow: bool = False, locate: Locate = nowhere
+    ) -> None:
         specs = tuple(specs)
         self.rules = tuple(compile_rule(number, spec) for number, spec in enumerate(specs, 1))
         self.version = hashlib.sha256(repr(specs).encode()).hexdigest()[:12]
         self._applied = [rule for rule in self.rules if with_shadow or not rule.spec.shadow]
+        self._locate = locate
         self._tables: dict[tuple[str, str], _Table] = {}
 
     def at(self, method: str, host: str, path: str) -> Place | Reason:
@@ -104,7 +111,7 @@ class Policy:
         """Return what the rules say of these readings of a path; `host` in its normal form."""
         tables = self._tables_of(method, host)
         candidates = tuple(table.candidates(path) for table in tables for path in paths)
-        return Place(method, host, paths, candidates)
+        return Place(method, host, paths, candidates, self._locate)
 
     def _tables_of(self, method: str, host: str) -> tuple[_Table, ...]:
         """Return the table of a method; of any method every one that differs."""

@@ -114,7 +114,9 @@ class Reloading:
         if loaded.settings is None:
             self._reject(loaded.problems)
             return
-        if problem := _needs_other_peers(self._settings, loaded.settings):
+        problem = _needs_other_peers(self._settings, loaded.settings)
+        problem = problem or _needs_other_places(self._settings, loaded.settings)
+        if problem:
             self._reject((problem,))
             return
         for warning in loaded.warnings:
@@ -142,15 +144,24 @@ class Reloading:
 
 
 def _needs_other_peers(running: Settings, new: Settings) -> Problem | None:
-    """Return why rules by network cannot be taken over: whose word counts changes at a restart.
+    """Return why rules by address cannot be taken over: whose word counts changes at a restart.
 
     Until then a new balancer's address would be every client's.
     """
     told = "trusted_proxies", "trusted_hops"
     same = all(getattr(new.check, name) == getattr(running.check, name) for name in told)
-    if same or not any(rule.networks for rule in new.policy.rules):
+    if same or not any(rule.networks or rule.country or rule.asn for rule in new.policy.rules):
         return None
     return Problem(
         "check.trusted_proxies",
         "has changed, and rules ask for networks: restart, so that both are taken over at once",
+    )
+
+
+def _needs_other_places(running: Settings, new: Settings) -> Problem | None:
+    """Return why rules by country or owner of a network cannot be taken over: nobody knows them."""
+    if running.geo == new.geo or not any(rule.country or rule.asn for rule in new.policy.rules):
+        return None
+    return Problem(
+        "geo", "has changed, and rules ask for places: restart, so that both are taken over at once"
     )

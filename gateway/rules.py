@@ -35,6 +35,8 @@ class RuleSpec:
     ignore_case: bool = False
     query: tuple[str, ...] = ()
     networks: tuple[IpNetwork, ...] = ()
+    countries: tuple[str, ...] = ()  # ISO 3166, two capital letters
+    asns: tuple[int, ...] = ()
     preflight: bool = False
     roles_all: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
@@ -114,6 +116,16 @@ def _condition_problems(spec: RuleSpec) -> list[tuple[str, str]]:
         for network in spec.networks
         if (problem := network_problem(network)) is not None
     ]
+    found += [
+        ("country", f"{country!r} is no country; write two capital letters, such as DE (ISO 3166)")
+        for country in spec.countries
+        if not re.fullmatch("[A-Z]{2}", country)
+    ]
+    found += [
+        ("asn", f"{asn} is no number of a network; write for example 3320")
+        for asn in spec.asns
+        if not 0 < asn < 1 << 32
+    ]
     if spec.preflight and spec.methods not in ((), ("OPTIONS",)):
         found.append(("methods", "a preflight is always OPTIONS; leave methods out"))
     if spec.preflight and spec.access is Access.SESSION:
@@ -157,14 +169,14 @@ def compile_rule(number: int, spec: RuleSpec) -> Rule:
 
 
 def _conditions(spec: RuleSpec) -> Conditions | None:
-    if not (spec.query or spec.networks or spec.preflight):
+    if not (spec.query or spec.networks or spec.preflight or spec.countries or spec.asns):
         return None
     query = tuple(map(parse_query_condition, spec.query))
     # One that is none (a caller that did not ask `problems_of`) must not make the rule ask less.
     sound = tuple(each for each in query if each is not None)
     if len(sound) < len(query):
         raise ValueError(f"rule has a condition that is none: {spec.query}")
-    return Conditions(sound, spec.networks, spec.preflight)
+    return Conditions(sound, spec.networks, spec.preflight, spec.countries, spec.asns)
 
 
 def _demands(spec: RuleSpec) -> Demands | None:

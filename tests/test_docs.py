@@ -48,6 +48,7 @@ from gateway.store.keys import Keys
 from gateway.telemetry import Metrics, NearCacheFigures, OutboxFigures
 from tests import servers
 from tests.adversarial.user_data import USERS
+from tests.alerts import databases
 from tests.e2e.stack import PROXIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -287,15 +288,24 @@ def sample_with(tokens: str) -> str:
 # --- the policy ------------------------------------------------------------------------------
 
 
-def test_examples_of_rules_decide_as_they_say(tmp_path: Path) -> None:
-    rules, table = [b.text for b in blocks_of(DOCS / "policy.md") if b.language == "toml"]
+@pytest.mark.parametrize(
+    ("heading", "said"),
+    [
+        ("An example", "12 expected, 0 not met\n"),
+        ("Countries and networks' owners", "4 expected, 0 not met\n"),
+    ],
+)
+def test_examples_of_rules_decide_as_they_say(tmp_path: Path, heading: str, said: str) -> None:
+    found = [b for b in blocks_of(DOCS / "policy.md") if b.language == "toml"]
+    rules, table = [block.text for block in found if block.heading == heading]
     config, expected = tmp_path / "gateway.toml", tmp_path / "expected.toml"
+    cities = databases.write(tmp_path / "city.mmdb", databases.CITIES)
     token = f'{{ name = "app", sha256 = "{"a" * 64}", scopes = [] }}'
-    config.write_text(f"[admin]\ntokens = [{token}]\n{rules}")
+    config.write_text(f'[admin]\ntokens = [{token}]\n[geo]\ncity = "{cities}"\n{rules}')
     expected.write_text(table)
     arguments = ["policy", "test", "--config", str(config), str(expected)]
     result = CliRunner().invoke(commands, arguments)
-    assert (result.exit_code, result.output) == (0, "12 expected, 0 not met\n")
+    assert (result.exit_code, result.output) == (0, said)
 
 
 # --- reasons ---------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ def dangers_of(settings: Settings) -> list[Problem]:
         *_identity_dangers(settings.identity),
         *_geo_dangers(settings.geo),
         *_policy_dangers(settings.policy, settings.session.lifetime),
+        *_place_dangers(settings.policy, settings.geo),
     ]
 
 
@@ -195,6 +196,20 @@ def _policy_dangers(policy: Policy, lifetime: Lifetime) -> list[Problem]:
         for number, spec in enumerate(policy.specs(), 1)
         if 0 < spec.idle_ms < 2 * noted_ms
     ]
+
+
+def _place_dangers(policy: Policy, geo: Geo) -> list[Problem]:
+    return [
+        Problem(
+            f"policy.rules[{number}].{field}",
+            f"needs a database that knows: set geo.{name} to the path of one",
+        )
+        for number, spec in enumerate(policy.specs(), 1)
+        for field, wanted, name, path in (
+            ("country", spec.countries, "city", geo.city), ("asn", spec.asns, "asn", geo.asn)
+        )
+        if wanted and not path
+    ]  # fmt: skip
 
 
 def _policy_warnings(policy: Policy, lifetime: Lifetime) -> list[Problem]:

@@ -32,6 +32,9 @@ def _whole_address(url: str) -> str:
     return url
 
 
+Country = Annotated[str, Field(pattern="^([A-Z]{2})?$")]
+
+
 class SupposedSession(Section):
     """Who asks; `age` since the sign-in, `rested` since the last activity."""
 
@@ -50,6 +53,8 @@ class Expectation(Section):
     name: str = ""
     method: str = "GET"
     ip: Address = ""
+    country: Country = ""
+    asn: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     preflight: bool = False
     session: SupposedSession | None = None
 

@@ -462,6 +462,8 @@ class PolicyRule(Section):
     ignore_case: bool = False
     query: tuple[str, ...] = ()
     networks: tuple[Network, ...] = ()
+    country: tuple[str, ...] = ()
+    asn: tuple[int, ...] = ()
     preflight: bool = False
     roles: tuple[str, ...] = ()
     roles_all: tuple[str, ...] = ()
@@ -476,9 +478,9 @@ class PolicyRule(Section):
         return RuleSpec(
             access=self.access, host=self.host, path=self.path, methods=self.methods,
             ignore_case=self.ignore_case, query=self.query, networks=self.networks,
-            preflight=self.preflight, roles=self.roles, roles_all=self.roles_all,
-            users=self.users, aal=self.aal, max_age_ms=self.max_age, idle_ms=self.idle,
-            counts_as_activity=self.counts_as_activity, shadow=self.shadow,
+            countries=self.country, asns=self.asn, preflight=self.preflight, roles=self.roles,
+            roles_all=self.roles_all, users=self.users, aal=self.aal, max_age_ms=self.max_age,
+            idle_ms=self.idle, counts_as_activity=self.counts_as_activity, shadow=self.shadow,
         )  # fmt: skip
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.errors import ConfigurationError
 from gateway.geo import Geo
@@ -78,6 +81,7 @@ def test_an_entry_of_another_form_is_unknown(tmp_path: Path, entry: dict[str, ob
 async def test_a_replaced_file_is_read_again(geo: Geo, tmp_path: Path, counts: list[str]) -> None:
     await geo.renew()
     assert counts == []
+    assert geo.locate(HOME).city == "London"
     write(tmp_path / "city.mmdb", {"81.2.69.0/24": city("IE", "Dublin", 53.3, -6.2, 5)})
     await geo.renew()
     await geo.renew()
@@ -119,3 +123,49 @@ def test_what_the_application_says_of_the_place_counts(geo: Geo) -> None:
     assert Client(HOME, "GB").at(place) == Client(HOME, "GB", "London")
     assert Client(HOME, "FR").at(place) == Client(HOME, "FR", "")
     assert Client(HOME, "FR", "Paris").at(place) == Client(HOME, "FR", "Paris")
+
+
+def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
+    """A worker reads the databases that its rules ask, when they first do."""
+    cities = write(tmp_path / "city.mmdb", CITIES)
+    geo = Geo(str(cities), str(tmp_path / "none.mmdb"), lambda _: None)
+    assert geo.locate(HOME) == NOWHERE
+    geo.open(city=True, asn=False)
+    assert geo.locate(HOME).country == "GB"
+    with pytest.raises(ConfigurationError):
+        geo.open()
+
+
+def test_a_flood_of_addresses_is_forgotten(geo: Geo) -> None:
+    for number in range(20_000):
+        geo.locate(f"81.2.{number // 250 % 250}.{number % 250}")
+    assert len(geo._known) <= 8192
+    assert geo.locate(HOME).city == "London"
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(where=st.integers(0, 4000), bytes_=st.binary(min_size=1, max_size=40))
+def test_a_broken_database_says_nothing_or_something_fit(
+    tmp_path: Path, where: int, bytes_: bytes
+) -> None:
+    """Whatever is in the file: no crash, and only values that fit."""
+    path = write(tmp_path / "broken.mmdb", CITIES)
+    content = bytearray(path.read_bytes())
+    where %= len(content)
+    content[where : where + len(bytes_)] = bytes_
+    path.write_bytes(content)
+    geo = Geo(str(path), "", lambda _: None)
+    try:
+        geo.open()
+    except ConfigurationError:
+        return
+    for address in (HOME, AWAY, MAPPED, V6):
+        place = geo.locate(address)
+        assert place.country == "" or re.fullmatch("[A-Z]{2}", place.country)
+        assert len(place.city) <= 128
+        assert place.asn >= 0

@@ -474,7 +474,10 @@ shadow = true
         ('idle = "1m"', "idle"),
         ("preflight = true", "preflight"),
         ('preflight = true\nmethods = ["GET"]', "methods"),
-        ('country = ["DE"]', "country"),
+        ('country = ["DE"]', "country"),  # and no database
+        ('country = ["de"]', "country"),
+        ("asn = [3320]", "asn"),
+        ("asn = [0]", "asn"),
         ("shadow = 'x'", "shadow"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.target import ANY_METHOD, METHODS
+from tests.alerts.databases import AWAY, CITIES, HOME, NETWORKS, write
 
 from .test_commands import file, run
 from .test_loading import GOOD
@@ -49,6 +50,16 @@ host = "*.example.com"
 path = "/next/**"
 access = "public"
 """
+PLACES = """
+[[policy.rules]]
+country = ["GB"]
+access = "deny"
+[[policy.rules]]
+asn = [209, 3320]
+access = "public"
+[[policy.rules]]
+access = "session"
+"""
 ADMIN = "https://app.example.com/admin/users"
 
 
@@ -89,6 +100,32 @@ def test_explain_knows_what_rules_ask(
     code, out, _ = run(capsys, "explain", "--config", str(config), *arguments)
     assert code == 0
     assert out.splitlines()[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "last"),
+    [
+        (["--ip", HOME], "denied: denied_by_rule"),
+        (["--ip", AWAY], "allowed: public"),
+        (["--ip", "192.168.0.1"], "denied: denied_by_rule"),
+        ([], "denied: denied_by_rule"),
+        (["--country", "US"], "denied: no_session"),
+        (["--ip", HOME, "--country", "US"], "denied: no_session"),
+        (["--country", "US", "--asn", "209"], "allowed: public"),
+        (["--country", "GB", "--asn", "209"], "denied: denied_by_rule"),
+    ],
+)
+def test_explain_looks_addresses_up(
+    file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], last: str
+) -> None:
+    """As the service would; what is unknown opens nothing, and does not pass what closes."""
+    cities = write(file.with_name("city.mmdb"), CITIES)
+    networks = write(file.with_name("asn.mmdb"), NETWORKS)
+    geo = f'[geo]\ncity = "{cities}"\nasn = "{networks}"\n'
+    file.write_text(GOOD.partition("[[policy")[0] + geo + PLACES)
+    url = ["GET", "https://app.example.com/", "--anonymous"]
+    code, out, _ = run(capsys, "explain", "--config", str(file), *url, *arguments)
+    assert (code, out.splitlines()[-1]) == (0, last)
 
 
 def test_explain_says_rule_by_rule_why(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from gateway.config import load
 from gateway.config.settings import Policy
 from gateway.errors import ConfigurationError
 from gateway.reloading import Reloading, Source
+from tests.alerts import databases
 
 from .test_loading import GOOD
 
@@ -177,5 +178,22 @@ async def test_networks_wait_for_those_who_tell_addresses(path: Path, trusted: s
     await watch._reload()
     assert (counted, applied) == (["error"], [])
     write(path, with_networks)
+    await watch._reload()
+    assert counted == ["error", "ok"]
+
+
+@pytest.mark.parametrize("rule", ['country = ["DE"]', "asn = [3320]"])
+async def test_places_wait_for_their_database(path: Path, rule: str) -> None:
+    """Databases are opened at a restart: until then nobody could say where an address is."""
+    counted: list[str] = []
+    source = Source(str(path))
+    settings = source.load().settings
+    assert settings is not None
+    watch = Reloading(source, settings, apply=lambda _: "version", count=counted.append)
+    file = databases.write(path.with_name("any.mmdb"), databases.CITIES)
+    geo = f'[geo]\ncity = "{file}"\nasn = "{file}"\n'
+    write(path, f'{geo}{GOOD}\n[[policy.rules]]\naccess = "public"\n{rule}\n')
+    await watch._reload()
+    write(path, geo + GOOD)
     await watch._reload()
     assert counted == ["error", "ok"]

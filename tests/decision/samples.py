@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from gateway.authorizer import Authorizer
+from gateway.conditions import Locate, nowhere
 from gateway.credentials import key_of_token
 from gateway.errors import StoreUnavailable
 from gateway.identity import Stand, standing_of
@@ -102,10 +103,11 @@ def make_authorizer(
     *,
     stand: Stand = standing_of,
     unknown_per_second: int = 0,
+    locate: Locate = nowhere,
 ) -> Authorizer:
     noted = [] if activity is None else activity
     return Authorizer(
-        Policy(rules),
+        Policy(rules, locate=locate),
         store.as_store(),
         cookie_name=COOKIE,
         partitions=PARTITIONS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from itertools import product
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from gateway.conditions import IpNetwork
 from gateway.coverage import never_reached
 from gateway.decision import Reason
 from gateway.explain import explanation
-from gateway.model import CheckRequest
+from gateway.model import NOWHERE, CheckRequest, Place
 from gateway.policy import Policy, asked_of
 from gateway.rules import Access, RuleSpec, problems_of
 from gateway.target import ANY_METHOD, METHODS, readings
@@ -30,6 +31,29 @@ from .samples import (
 from .test_conditions import UPSTREAMS
 
 TEN, ELEVEN = (ipaddress.ip_network(text) for text in ("10.0.0.0/8", "11.0.0.0/8"))
+
+PLACES = {
+    "10.0.0.1": Place(country="DE", asn=3320),
+    "11.0.0.1": Place(country="US", asn=209),
+    "192.0.2.7": Place(country="FR", asn=3320),
+    "2001:db8::1": Place(country="DE", asn=209),
+    "198.51.100.1": Place(country="DE"),
+    "198.51.100.2": Place(asn=3320),
+}
+KNOWN = ["10.0.0.1", "11.0.0.1", "192.0.2.7", "2001:db8::1"]
+UNKNOWN = ["198.51.100.1", "198.51.100.2", "198.51.100.3"]
+
+
+def locate(address: str) -> Place:
+    return PLACES.get(address, NOWHERE)
+
+
+def possible_places(address: str) -> list[Place]:
+    """Return all places where an address may be, as far as rules can tell them apart."""
+    known = locate(address)
+    countries = [known.country] if known.country else ["DE", "US", "FR"]
+    asns = [known.asn] if known.asn else [3320, 209, 1]
+    return [Place(country=country, asn=asn) for country, asn in product(countries, asns)]
 
 
 @dataclass(frozen=True)
@@ -69,7 +93,9 @@ def matches_host(spec: RuleSpec, host: str) -> bool:
     return spec.host in ("", host)
 
 
-def matches(spec: RuleSpec, request: CheckRequest, path: str, query: dict[str, list[str]]) -> bool:
+def matches(
+    spec: RuleSpec, request: CheckRequest, path: str, query: dict[str, list[str]], place: Place
+) -> bool:
     """Tell whether a rule is about the request, for an upstream that reads it so."""
     methods = spec.methods or tuple(METHODS)
     if request.method not in methods and not (request.method == "HEAD" and "GET" in methods):
@@ -80,6 +106,10 @@ def matches(spec: RuleSpec, request: CheckRequest, path: str, query: dict[str, l
         return False
     address = ipaddress.ip_address(request.address)
     if spec.networks and not any(address in network for network in spec.networks):
+        return False
+    if spec.countries and place.country not in spec.countries:
+        return False
+    if spec.asns and place.asn not in spec.asns:
         return False
     for condition in spec.query:
         name, _, value = condition.removeprefix("!").partition("=")
@@ -115,7 +145,7 @@ def refusal(spec: RuleSpec | None, person: Person | None) -> Reason | None:
 def naive(
     specs: list[RuleSpec], request: CheckRequest, person: Person | None
 ) -> dict[str, set[Reason | None]]:
-    """Return, for every upstream, what its readings of the path come to."""
+    """Return, for every upstream, what its readings of the path come to, wherever the client is."""
     target, _, raw_query = request.target.partition("?")
     found: dict[str, set[Reason | None]] = {}
     for name, upstream in UPSTREAMS.items():
@@ -123,9 +153,10 @@ def naive(
         applied = [spec for spec in specs if not spec.shadow]
         found[name] = {
             refusal(
-                next((s for s in applied if matches(s, request, path, query)), None), person
+                next((s for s in applied if matches(s, request, path, query, place)), None), person
             )
             for path in readings(target) or ()
+            for place in possible_places(request.address)
         }  # fmt: skip
     return found
 
@@ -143,6 +174,8 @@ SPECS = st.lists(
         ignore_case=st.booleans(),
         query=st.sampled_from([(), (), ("a",), ("!a",), ("a=1",), ("a", "!b")]),
         networks=st.sampled_from(_NETWORKS),
+        countries=st.sampled_from([(), (), ("DE",), ("DE", "US")]),
+        asns=st.sampled_from([(), (), (3320,), (3320, 209)]),
         preflight=st.sampled_from([False, False, False, True]),
         roles_all=_ROLES,
         users=st.sampled_from([(), (), ("ada",), ("bob", "eve")]),
@@ -157,7 +190,9 @@ PLAIN = st.sampled_from(["", "a=1", "a=2", "b=1", "a=1&b=1", "c=1&a=2", "reason=
 ODD = st.sampled_from(["a", "a=1&a=2", "%61=1", "A=1", "a[]=1", "b=1;a=1", "a=1&a=", "b?a=1"])
 
 
-def requests(queries: st.SearchStrategy[str]) -> st.SearchStrategy[CheckRequest]:
+def requests(
+    queries: st.SearchStrategy[str], addresses: list[str] = KNOWN
+) -> st.SearchStrategy[CheckRequest]:
     return st.builds(
         lambda path, query, method, host, address, preflight: make_request(
             f"{path}?{query}", method="OPTIONS" if preflight else method, host=host
@@ -166,7 +201,7 @@ def requests(queries: st.SearchStrategy[str]) -> st.SearchStrategy[CheckRequest]
         query=queries,
         method=st.sampled_from(["GET", "POST", "HEAD", "OPTIONS"]),
         host=st.sampled_from(["app.example.com", "a.b.example.com", "example.com", "other.org"]),
-        address=st.sampled_from(["10.0.0.1", "11.0.0.1", "192.0.2.7", "2001:db8::1"]),
+        address=st.sampled_from(addresses),
         preflight=st.booleans(),
     )
 
@@ -189,7 +224,9 @@ def decided(specs: list[RuleSpec], request: CheckRequest, person: Person | None)
             user=person.user, roles=person.roles, aal=person.aal,
             last_seen_ms=NOW_MS - person.rested_ms, authenticated_ms=NOW_MS - person.age_ms,
         )  # fmt: skip
-    authorizer = make_authorizer(specs, FakeStore(*filter(None, [session])))
+    authorizer = make_authorizer(
+        specs, FakeStore(*filter(None, [session])), locate=locate
+    )
     asked = request._replace(cookies=(cookie().decode(),) if person else ())
     other = asked._replace(target=asked.target.partition("?")[0] + "?z=1", address="192.0.2.9")
     at_once(authorizer.check(other))
@@ -211,7 +248,7 @@ def test_the_compiled_policy_decides_as_the_naive_one(
 
 
 @settings(max_examples=60, deadline=None, database=None)
-@given(specs=SPECS, request_=requests(PLAIN | ODD), person=PEOPLE)
+@given(specs=SPECS, request_=requests(PLAIN | ODD, KNOWN + UNKNOWN), person=PEOPLE)
 def test_an_untold_method_passes_only_where_every_method_does(
     specs: list[RuleSpec], request_: CheckRequest, person: Person | None
 ) -> None:
@@ -222,11 +259,13 @@ def test_an_untold_method_passes_only_where_every_method_does(
 
 
 @settings(max_examples=200, deadline=None, database=None)
-@given(specs=SPECS, request_=requests(ODD), person=PEOPLE)
+@given(specs=SPECS, request_=requests(ODD, KNOWN + UNKNOWN), person=PEOPLE)
 def test_an_allow_is_one_for_every_upstream(
     specs: list[RuleSpec], request_: CheckRequest, person: Person | None
 ) -> None:
-    """However an upstream reads an odd query: what passes here, its reading lets pass too."""
+    """However an upstream reads an odd query, wherever a client of unknown place is: what passes
+    here, it lets pass too.
+    """
     if decided(specs, request_, person) is None:
         wrong = {name: found for name, found in naive(specs, request_, person).items()
                  if found != {None}}  # fmt: skip
@@ -234,11 +273,12 @@ def test_an_allow_is_one_for_every_upstream(
 
 
 @settings(max_examples=120, deadline=None, database=None)
-@given(specs=SPECS, request_=requests(PLAIN | ODD))
+@given(specs=SPECS, request_=requests(PLAIN | ODD, KNOWN + UNKNOWN))
 def test_a_covered_rule_never_decides_alone(specs: list[RuleSpec], request_: CheckRequest) -> None:
     """What check-config warns of is so: take such a rule away, and nothing changes."""
     applied = [spec for spec in specs if not spec.shadow]
-    place = Policy(applied).at(request_.method, request_.host, request_.target.partition("?")[0])
+    policy = Policy(applied, locate=locate)
+    place = policy.at(request_.method, request_.host, request_.target.partition("?")[0])
     assert not isinstance(place, Reason)
     for candidates in place.candidates:
         rules = place._replace(candidates=(candidates,)).matched(asked_of(place, request_))
@@ -248,10 +288,10 @@ def test_a_covered_rule_never_decides_alone(specs: list[RuleSpec], request_: Che
 
 
 @settings(max_examples=120, deadline=None, database=None)
-@given(specs=SPECS, request_=requests(PLAIN | ODD))
+@given(specs=SPECS, request_=requests(PLAIN | ODD, KNOWN + UNKNOWN))
 def test_explain_names_the_rules_that_decide(specs: list[RuleSpec], request_: CheckRequest) -> None:
     """The words of `gateway explain` and the decision come from the same rules."""
-    policy = Policy(specs)
+    policy = Policy(specs, locate=locate)
     place = policy.at(request_.method, request_.host, request_.target.partition("?")[0])
     assert not isinstance(place, Reason)
     matched = place.matched(asked_of(place, request_))
