@@ -572,8 +572,6 @@ def _facts_of_login(login: Login, device: Device) -> bytes:
             "city": login.client.city,
             "user_agent": login.client.user_agent,
             "aal": login.aal,
-            "city": login.client.city,
-            "user_agent": login.client.user_agent,
             "device": {"id": device.id, "name": device.name, "type": device.type},
         }
     )
