@@ -29,6 +29,7 @@ from .config import Loaded, Settings, load
 from .config.expectations import Expectation, load_expectations
 from .config.loading import read_text, read_toml
 from .conformance.command import conformance
+from .dead_letter_commands import dead_letters
 from .decision import Decision
 from .errors import ConfigurationError, InvalidInput
 from .explain import Supposed, decide, explanation, request_of, supposed_place
@@ -66,6 +67,7 @@ def commands() -> None:
 commands.add_command(conformance)
 commands.add_command(database)
 commands.add_command(audit)
+commands.add_command(dead_letters)
 
 
 @commands.command(hidden=True)

@@ -1,23 +1,26 @@
 """Events behind the outbox: builds what carries, keeps and shows them, and watches over it.
 
-A new sink is one line in `_sinks`.
+A new sink is a line where the relays are made, and its name in `sink_names`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from .audit import Database, DatabaseOptions, PostgresLog, PostgresSink, Upkeep
 from .config import Settings
+from .config.settings import Events
 from .errors import StoreUnavailable
-from .ports import EventLog, Sink
+from .ports import EventLog
 from .relay import Relay, is_cancelled
 from .store import OutboxLog, RedisOutbox, Survey, connect
 from .telemetry import Metrics, OutboxFigures
+from .webhooks.sink import WebhookOptions, WebhookSink, name_of
 
 _WATCH_S = 5.0
 _REMIND_S = 60.0
@@ -49,11 +52,16 @@ class Delivery:
             count_error=metrics.count_store_error,
             batch=batch,
         )
-        sinks = self._sinks()
-        self._outbox.sinks = tuple(sink.name for sink in sinks)
-        self._relay = Relay(
-            self._outbox, sinks, self._outbox.partitions, settings.events.takeover, lanes
-        )
+        self._webhooks = [WebhookSink(each) for each in _webhooks(settings.events)]
+        kept = [] if self._database is None else [PostgresSink(self._database, self._outbox)]
+        self._outbox.sinks = sink_names(settings)
+        self._outbox.keeps_all = self._database is None
+        partitions, takeover_ms = self._outbox.partitions, settings.events.takeover
+        self._relays = [
+            Relay(self._outbox, kept, partitions, takeover_ms, lanes),
+            # A receiver is mostly waited for: all partitions at once.
+            Relay(self._outbox, self._webhooks, partitions, takeover_ms, len(partitions)),
+        ]
         self.log: EventLog = (
             OutboxLog(client, prefix=redis.prefix, partitions=redis.partitions,
                       count_error=metrics.count_store_error)
@@ -61,13 +69,10 @@ class Delivery:
         )  # fmt: skip
         self._alarm = Alarm()
 
-    def _sinks(self) -> list[Sink]:
-        return [] if self._database is None else [PostgresSink(self._database, self._outbox)]
-
     async def run(self, opened: asyncio.Event) -> None:
         """Carry events until cancelled, from when Redis was found to be the one that is meant."""
         await opened.wait()
-        jobs = [self._relay.run, self._watch]
+        jobs = [self._watch, *(relay.run for relay in self._relays)]
         if self._database is not None:
             retention_s = self._settings.postgres.retention / 1000
             jobs.append(Upkeep(self._database, self._outbox, retention_s).run)
@@ -76,6 +81,8 @@ class Delivery:
                 group.create_task(_for_ever(job))
 
     async def close(self) -> None:
+        for webhook in self._webhooks:
+            await webhook.close()
         if self._database is not None:
             await self._database.close()
         await self._outbox.close()
@@ -94,7 +101,8 @@ class Delivery:
     def _figures(self, survey: Survey) -> OutboxFigures:
         return OutboxFigures(
             survey.length, survey.fullest, survey.dropped, survey.dead_letters, survey.lag_s,
-            self._relay.delivered, self._relay.failures,
+            sum((relay.delivered for relay in self._relays), Counter()),
+            sum((relay.failures for relay in self._relays), Counter()),
         )  # fmt: skip
 
 
@@ -133,6 +141,25 @@ async def _for_ever(job: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("events_failed")
         await asyncio.sleep(_WATCH_S)
+
+
+def sink_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names of all that must have an event before it leaves the outbox."""
+    postgres = (PostgresSink.name,) if settings.postgres.dsn.get_secret_value() else ()
+    return (*postgres, *(name_of(each.name) for each in settings.events.webhooks))
+
+
+def _webhooks(events: Events) -> list[WebhookOptions]:
+    return [
+        WebhookOptions(
+            each.name, each.url, each.keys, frozenset(each.types), each.allow_networks,
+            timeout_s=each.timeout / 1000,
+            # A turn and one more delivery end before the relay would end them.
+            turn_s=(events.takeover / 2 - each.timeout) / 1000,
+            give_up_s=each.give_up / 1000,
+        )
+        for each in events.webhooks
+    ]  # fmt: skip
 
 
 def _database(settings: Settings) -> Database | None:

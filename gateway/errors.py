@@ -3,6 +3,7 @@
 GatewayError
  +-- StoreUnavailable     the store gave no answer that can be trusted
  +-- SinkUnavailable      where events go did not take them, or cannot be read now
+ +-- EventRefused         where events go will never take this one
  +-- ConfigurationError   the service cannot start as configured
  +-- SessionLimitReached  a sign-in was refused by the limit
  +-- SignInRefused        a sign-in was refused by an alert rule whose action is "end"
@@ -28,11 +29,19 @@ class StoreUnavailable(GatewayError):
 
 
 class SinkUnavailable(GatewayError):
-    """The destination of events is away, full or not set up: try the same again later."""
+    """The destination of events is away, full or not set up: try the same again later.
 
-    def __init__(self, kind: str, detail: str = "") -> None:
+    `pause_s` is how long it asked to be left alone; 0: it did not.
+    """
+
+    def __init__(self, kind: str, detail: str = "", *, pause_s: float = 0.0) -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
+        self.pause_s = pause_s
+
+
+class EventRefused(GatewayError):
+    """The destination will never take this event: it becomes a dead letter, untried again."""
 
 
 class ConfigurationError(GatewayError):

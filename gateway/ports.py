@@ -173,6 +173,13 @@ class SessionStore(Protocol):
         """Return if the store can be used now."""
 
 
+class Entry(NamedTuple):
+    """An event, and where it is in the outbox: a dead letter that was put back keeps its id."""
+
+    stream_id: str
+    event: Event
+
+
 class Unreadable(NamedTuple):
     """An entry of the outbox that is no event, and why."""
 
@@ -184,13 +191,14 @@ class Unreadable(NamedTuple):
 class Batch:
     """Entries of one partition's outbox, oldest first; `full`: there may be more."""
 
-    events: tuple[Event, ...] = ()
+    entries: tuple[Entry, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
-    gone: tuple[str, ...] = ()  # ids of what the bounded outbox has dropped before it was taken
+    # Ids of what the bounded outbox has dropped before it was taken, or is for another sink alone.
+    skipped: tuple[str, ...] = ()
     full: bool = False
 
     def __len__(self) -> int:
-        return len(self.events) + len(self.unreadable) + len(self.gone)
+        return len(self.entries) + len(self.unreadable) + len(self.skipped)
 
 
 class Sink(Protocol):
@@ -202,17 +210,18 @@ class Sink(Protocol):
     @property
     def name(self) -> str: ...
 
-    async def take(self, partition: str, events: Sequence[Event]) -> None:
-        """Return when all of these are safe; only then are they acknowledged.
+    async def take(self, partition: str, events: Sequence[Event]) -> int:
+        """Return how many of these, from the first on, are safe; only these are acknowledged.
 
-        They come at least once: repeats bear the same id, alone or among others, and after a
-        replica was given up for dead also behind later ones. All else is in order: one call at a
-        time for each partition, which holds all events of a user.
+        At least one must be; what is left comes again at once. They come at least once: repeats
+        bear the same id, alone or among others. After a replica was given up for dead they may come
+        behind later ones, and so does a dead letter that was put back. All else is in order: one
+        call at a time for each partition, which holds all events of a user.
 
         Raise SinkUnavailable (or StoreUnavailable, or TimeoutError) while nothing can be taken: the
         same comes again, for ever. Any other exception is laid to one of the events: they are
-        then given one by one, and one that fails several times becomes a dead letter. It is
-        cancelled after half of `events.takeover`, as if it were away.
+        then given one by one, and one that fails several times becomes a dead letter, with
+        EventRefused at once. It is cancelled after half of `events.takeover`, as if it were away.
         """
 
 

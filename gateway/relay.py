@@ -15,9 +15,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from .errors import SinkUnavailable, StoreUnavailable
-from .model import Event
-from .ports import Batch, Outbox, Sink
+from .errors import EventRefused, SinkUnavailable, StoreUnavailable
+from .ports import Batch, Entry, Outbox, Sink
 
 TRIES = 5  # of an event that a sink fails at, before it becomes a dead letter
 _BATCHES = 16  # in one turn
@@ -106,52 +105,67 @@ class Relay:
         """Return when the sink has the batch and that is noted."""
         for unreadable in batch.unreadable:
             await self._bury(sink, partition, unreadable.stream_id, unreadable.why)
+        done, left = list(batch.skipped), batch.entries
+        while left:
+            taken = await self._take_or_bury(sink, partition, left)
+            done += [each.stream_id for each in left[:taken]]
+            left = left[taken:]
+            if left:
+                await self._done(sink, partition, done)
+                done = []
+        await self._done(sink, partition, done, release=release)
+
+    async def _take_or_bury(self, sink: Sink, partition: str, entries: Sequence[Entry]) -> int:
+        """Return how many, from the first on, the sink has or is never to have."""
         try:
-            await self._take(sink, partition, batch.events)
+            return await self._take(sink, partition, entries)
         except SinkUnavailable:
             raise
         except Exception:  # noqa: BLE001  (whose fault it is shows when they come one by one)
-            await self._give_singly(sink, partition, batch.events)
-        ids = [event.id.stream_id for event in batch.events]
-        if not await self._outbox.done(sink.name, partition, [*ids, *batch.gone], release=release):
-            raise _NotHeld
-        self.delivered[sink.name] += len(batch.events)
+            for entry in entries:
+                why = await self._try(sink, partition, entry)
+                if why:
+                    await self._bury(sink, partition, entry.stream_id, why)
+                else:
+                    await self._done(sink, partition, [entry.stream_id])
+            return len(entries)
 
-    async def _take(self, sink: Sink, partition: str, events: Sequence[Event]) -> None:
-        if not events:
-            return
+    async def _take(self, sink: Sink, partition: str, entries: Sequence[Entry]) -> int:
         try:
             async with asyncio.timeout(self._limit_s):
-                await sink.take(partition, events)
+                taken = await sink.take(partition, [each.event for each in entries])
         except TimeoutError:
             raise SinkUnavailable("timeout") from None
         except StoreUnavailable as error:  # it needs Redis too: no fault of an event
             raise SinkUnavailable(error.kind, str(error)) from error
+        if taken < 1:
+            raise SinkUnavailable("nothing_taken")
+        self.delivered[sink.name] += taken
+        return taken
 
-    async def _give_singly(self, sink: Sink, partition: str, events: Sequence[Event]) -> None:
-        for event in events:
-            why = await self._try(sink, partition, event)
-            if why:
-                await self._bury(sink, partition, event.id.stream_id, why)
-            elif not await self._outbox.done(
-                sink.name, partition, [event.id.stream_id], release=False
-            ):
-                raise _NotHeld
-
-    async def _try(self, sink: Sink, partition: str, event: Event) -> str:
+    async def _try(self, sink: Sink, partition: str, entry: Entry) -> str:
         """Return why the event cannot be taken, after several tries; "" when it was taken."""
         why = ""
         for pause_s in (0.0, *_RETRY_S[: TRIES - 1]):
             await asyncio.sleep(pause_s)
+            await self._done(sink, partition, ())  # go on holding it: each try may take long
             try:
-                await self._take(sink, partition, (event,))
+                await self._take(sink, partition, (entry,))
             except SinkUnavailable:
                 raise
+            except EventRefused as error:
+                return str(error)
             except Exception as error:  # noqa: BLE001
                 why = f"{type(error).__name__}: {error}"[:500]
             else:
                 return ""
         return why
+
+    async def _done(
+        self, sink: Sink, partition: str, stream_ids: Sequence[str], *, release: bool = False
+    ) -> None:
+        if not await self._outbox.done(sink.name, partition, stream_ids, release=release):
+            raise _NotHeld
 
     async def _bury(self, sink: Sink, partition: str, stream_id: str, why: str) -> None:
         if not await self._outbox.bury(sink.name, partition, stream_id, why):
@@ -181,7 +195,8 @@ class _Trouble:
             log.error("sink_unavailable", sink=self._sink, why=str(error) or type(error).__name__,
                       what="its events wait in the outbox")  # fmt: skip
         self._pause_s = min(max(0.1, 2 * self._pause_s), _LONGEST_PAUSE_S)
-        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+        asked_s = error.pause_s if isinstance(error, SinkUnavailable) else 0.0
+        await asyncio.sleep(max(asked_s, self._pause_s * random.uniform(0.5, 1.0)))  # noqa: S311
 
     def is_over(self) -> None:
         if self._pause_s:

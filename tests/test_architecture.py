@@ -52,6 +52,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "sockets",
             "store",
             "telemetry",
+            "webhooks",
         }
     ),
     frozenset({"config"}),
@@ -62,6 +63,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "audit_commands",
             "cli",
             "conformance",
+            "dead_letter_commands",
             "delivery",
             "demo",
             "explain",

@@ -17,6 +17,7 @@ from ..ports import Mark
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+_US = timedelta(microseconds=1)
 SIGN_IN = "session.created"
 
 
@@ -74,6 +75,11 @@ def ms_of(time: datetime) -> int:
     return (time - _EPOCH) // _MS
 
 
+def us_of(time: datetime) -> int:
+    """Return the instant with all that Postgres can hold of it: the hash covers the last digit."""
+    return (time - _EPOCH) // _US
+
+
 def row_after(mark: Mark, event: Event) -> Row:
     """Return the row that continues a chain."""
     details = orjson.dumps(event.details, option=orjson.OPT_SORT_KEYS).decode()
@@ -88,8 +94,8 @@ def row_after(mark: Mark, event: Event) -> Row:
 def hash_of(before: bytes, row: Row) -> bytes:
     """Return the hash that `row` must have behind one with the hash `before`."""
     fields = [
-        row.partition, ms_of(row.recorded_at), row.number, row.seq, row.type, row.session_id,
-        row.user_id, ms_of(row.at), row.actor, row.reason, row.request_id, row.details,
+        row.partition, us_of(row.recorded_at), row.number, row.seq, row.type, row.session_id,
+        row.user_id, us_of(row.at), row.actor, row.reason, row.request_id, row.details,
     ]  # fmt: skip
     return hashlib.sha256(before + orjson.dumps(fields)).digest()
 

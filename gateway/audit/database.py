@@ -95,13 +95,14 @@ async def _require_schema(connection: asyncpg.Connection) -> None:
 def as_unavailable() -> Iterator[None]:
     """Let faults of one event's values through; every other fault is Postgres' and may pass.
 
-    Class 22 of SQLSTATE is "data exception": a text that Postgres cannot hold, for one. All else
-    (gone, full, read-only, no right, no table) would meet any event.
+    Class 22 of SQLSTATE is "data exception": a text that Postgres cannot hold, for one; class 54 is
+    "program limit exceeded": a value too long for an index. All else (gone, full, read-only, no
+    right, no table) would meet any event.
     """
     try:
         yield
     except asyncpg.PostgresError as error:
-        if (error.sqlstate or "").startswith("22"):
+        if (error.sqlstate or "").startswith(("22", "54")):
             raise
         raise SinkUnavailable(error.sqlstate or "postgres", str(error)) from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from typing import NamedTuple
 
 import structlog
 
-from ..model import Event
+from ..errors import SinkUnavailable
+from ..model import Event, EventId
 from ..ports import NO_MARK, Mark, Witness, Witnessed
 from .chain import LoginRow, Row, login_row, mark_of, ms_of, row_after, time_of
 from .database import Connection, Database
@@ -16,11 +18,21 @@ _CHAIN = """
 SELECT start, start_hash, length, hash FROM gateway.chains WHERE partition = $1 FOR UPDATE
 """
 _STORED = """
-SELECT recorded_at, number FROM gateway.session_events
+SELECT recorded_at, number, type, session_id, at FROM gateway.session_events
 WHERE partition = $1 AND recorded_at = ANY($2)
 """
+_NEXT_LIFE = 2**40  # more numbers than Redis gives out in a millisecond
 
 log = structlog.get_logger("gateway.audit")
+
+
+class _Written(NamedTuple):
+    """Where a chain begins and ends now; what it should have held, and its length before."""
+
+    start: Mark
+    head: Mark
+    lost: Mark | None
+    length: int
 
 
 class PostgresSink:
@@ -33,23 +45,29 @@ class PostgresSink:
         self._witness = witness
         self._months: set[date] = set()
 
-    async def take(self, partition: str, events: Sequence[Event]) -> None:
+    async def take(self, partition: str, events: Sequence[Event]) -> int:
         # Before the chain is read: what was seen of it by now, it must hold.
         witnessed = await self._witness.seen(partition)
-        async with self._database.connection() as connection:
-            await self._ensure_months(connection, events)
-            async with connection.transaction():
-                start, head = await self._lock(connection, partition)
-                lost = await _contradicted(connection, partition, head, witnessed)
-                rows = _chained(head, await _not_stored(connection, partition, events))
-                await _append(connection, partition, rows)
+        try:
+            async with self._database.connection() as connection:
+                await self._ensure_months(connection, events)
+                written = await _write(connection, partition, events, witnessed)
+        except SinkUnavailable:
+            self._months.clear()  # one may have been removed meanwhile
+            raise
+        await self._testify(partition, written, witnessed)
+        return len(events)
+
+    async def _testify(self, partition: str, written: _Written, witnessed: Witnessed) -> None:
+        """Have the witness remember what the chain is now."""
+        start, head, lost, length = written
         if lost is not None:
-            log.error("history_lost", partition=partition, had=str(lost), has=head.length,
+            log.error("history_lost", partition=partition, had=str(lost), has=length,
                       what="rows that Postgres had acknowledged are gone")  # fmt: skip
             await self._witness.saw_contradiction(partition, lost)
         if witnessed == Witnessed() and start != NO_MARK:  # Redis has lost its memory
             await self._witness.saw_start(partition, start)
-        await self._witness.saw_head(partition, mark_of(rows[-1]) if rows else head)
+        await self._witness.saw_head(partition, head)
 
     async def _ensure_months(self, connection: Connection, events: Sequence[Event]) -> None:
         days = {time_of(event.id.ms).date().replace(day=1) for event in events}
@@ -57,16 +75,29 @@ class PostgresSink:
             await connection.execute("SELECT gateway.ensure_month($1)", day)
             self._months.add(day)
 
-    async def _lock(self, connection: Connection, partition: str) -> tuple[Mark, Mark]:
-        """Return start and head of the chain, which is ours until the transaction ends."""
+
+async def _write(
+    connection: Connection, partition: str, events: Sequence[Event], witnessed: Witnessed
+) -> _Written:
+    """Append what is new to the chain, in one transaction."""
+    async with connection.transaction():
+        start, head = await _lock(connection, partition)
+        lost = await _contradicted(connection, partition, head, witnessed)
+        rows = _chained(head, await _not_stored(connection, partition, events))
+        await _append(connection, partition, rows)
+    return _Written(start, mark_of(rows[-1]) if rows else head, lost, head.length)
+
+
+async def _lock(connection: Connection, partition: str) -> tuple[Mark, Mark]:
+    """Return start and head of the chain, which is ours until the transaction ends."""
+    found = await connection.fetchrow(_CHAIN, partition)
+    if found is None:
+        await connection.execute(
+            "INSERT INTO gateway.chains (partition) VALUES ($1) ON CONFLICT DO NOTHING",
+            partition,
+        )
         found = await connection.fetchrow(_CHAIN, partition)
-        if found is None:
-            await connection.execute(
-                "INSERT INTO gateway.chains (partition) VALUES ($1) ON CONFLICT DO NOTHING",
-                partition,
-            )
-            found = await connection.fetchrow(_CHAIN, partition)
-        return Mark(found[0], found[1].hex()), Mark(found[2], found[3].hex())
+    return Mark(found[0], found[1].hex()), Mark(found[2], found[3].hex())
 
 
 async def _contradicted(
@@ -86,12 +117,25 @@ async def _contradicted(
 async def _not_stored(
     connection: Connection, partition: str, events: Sequence[Event]
 ) -> list[Event]:
+    """Return those that are new. Another event may have had the id of one of them.
+
+    That is so when Redis has lost its memory, or failed over, and its clock was put back.
+    """
     times = {time_of(event.id.ms) for event in events}
     stored = {
-        (ms_of(row["recorded_at"]), row["number"])
+        (ms_of(row["recorded_at"]), row["number"]): (row["type"], row["session_id"], row["at"])
         for row in await connection.fetch(_STORED, partition, times)
     }
-    return [event for event in events if event.id[:2] not in stored]
+    new = []
+    for event in events:
+        ms, number, _ = event.id
+        facts = (event.type, event.session, time_of(event.at_ms))
+        while stored.get((ms, number), facts) != facts:
+            number += _NEXT_LIFE
+        if (ms, number) not in stored:
+            stored[ms, number] = facts
+            new.append(event._replace(id=EventId(ms, number, partition)))
+    return new
 
 
 def _chained(head: Mark, events: Sequence[Event]) -> list[Row]:

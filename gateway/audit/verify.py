@@ -82,7 +82,7 @@ async def _verify_one(
     verdict.head = last
     if last != head:
         verdict.add(f"the chain ends at {last.length}, but its head is {head.length}")
-    _compare(start, last, witnessed, verdict)
+    _compare_ends(start, last, witnessed, verdict)
     surplus = await connection.fetchval(_SURPLUS, partition)
     if surplus:
         verdict.add(f"login_events has {surplus} rows that belong to no sign-in")
@@ -103,6 +103,13 @@ async def _ends(
 
 
 def _judge(row: Row, sign_in: LoginRow, last: Mark, verdict: Verdict) -> None:
+    try:
+        _compare_row(row, sign_in, last, verdict)
+    except (ValueError, TypeError, AttributeError) as error:
+        verdict.add(f"row {row.seq} holds what no event does ({type(error).__name__})")
+
+
+def _compare_row(row: Row, sign_in: LoginRow, last: Mark, verdict: Verdict) -> None:
     if row.seq != last.length + 1:
         verdict.add(f"behind row {last.length} comes row {row.seq}")
     elif row.hash != hash_of(bytes.fromhex(last.hash), row):
@@ -112,7 +119,7 @@ def _judge(row: Row, sign_in: LoginRow, last: Mark, verdict: Verdict) -> None:
         verdict.add(f"the sign-in of row {row.seq} is missing from login_events or was changed")
 
 
-def _compare(start: Mark, last: Mark, witnessed: Witnessed, verdict: Verdict) -> None:
+def _compare_ends(start: Mark, last: Mark, witnessed: Witnessed, verdict: Verdict) -> None:
     """Compare with what Redis remembers; it may be behind by what was just written."""
     if witnessed.head.length > last.length:
         verdict.add(f"Redis saw {witnessed.head.length} rows, there are {last.length}")

@@ -18,6 +18,7 @@ from .settings import (
     Admin,
     Check,
     Cookie,
+    Events,
     Geo,
     Identity,
     Network,
@@ -42,6 +43,7 @@ def dangers_of(settings: Settings) -> list[Problem]:
         *_geo_dangers(settings.geo),
         *_policy_dangers(settings.policy, settings.session.lifetime),
         *_place_dangers(settings.policy, settings.geo),
+        *_webhook_dangers(settings.events),
     ]
 
 
@@ -210,6 +212,25 @@ def _place_dangers(policy: Policy, geo: Geo) -> list[Problem]:
         )
         if wanted and not path
     ]  # fmt: skip
+
+
+def _webhook_dangers(events: Events) -> list[Problem]:
+    names = [each.name for each in events.webhooks]
+    found = []
+    if len(set(names)) < len(names):
+        found.append(Problem("events.webhooks", "two have the same name; each needs its own"))
+    for number, each in enumerate(events.webhooks, 1):
+        place = f"events.webhooks[{number}]"
+        if each.url.startswith("http:") and not each.allow_http:
+            found.append(
+                Problem(f"{place}.url", "events would travel unencrypted; use https, or set "
+                        "allow_http = true on a network that nobody else can read")
+            )  # fmt: skip
+        if 2 * each.timeout >= events.takeover:
+            found.append(
+                Problem(f"{place}.timeout", "must be shorter than half of events.takeover")
+            )
+    return found
 
 
 def _policy_warnings(policy: Policy, lifetime: Lifetime) -> list[Problem]:

@@ -123,22 +123,51 @@ def _read_secret_files(values: dict[str, Any]) -> list[Problem]:
     problems = []
     for section, key in sorted(SECRETS):
         table = values.get(section)
-        if not isinstance(table, dict) or key + _FILE_SUFFIX not in table:
-            continue
-        table = values[section] = dict(table)
-        place, path = f"{section}.{key}{_FILE_SUFFIX}", table.pop(key + _FILE_SUFFIX)
-        if key in table:
-            problems.append(Problem(place, f"{section}.{key} is set too; keep one of them"))
-        try:
-            table[key] = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, TypeError, ValueError) as error:
-            # Not the value itself: it may be the secret, put in the wrong place.
-            why = getattr(error, "strerror", None) or "not a path to a text file"
-            problems.append(Problem(place, f"the file cannot be read: {why}"))
-        else:
-            if not table[key]:
-                problems.append(Problem(place, "the file is empty; write the secret into it"))
+        if isinstance(table, dict):
+            values[section], found = _with_secret(table, section, key)
+            problems += found
+    events = values.get("events")
+    if isinstance(events, dict) and isinstance(events.get("webhooks"), list):
+        values["events"], found = _with_webhook_secrets(events)
+        problems += found
     return problems
+
+
+def _with_secret(
+    table: dict[str, Any], section: str, key: str
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the table with `key` from the file that it names, if it names one."""
+    if key + _FILE_SUFFIX not in table:
+        return table, []
+    table, problems = dict(table), []
+    place, path = f"{section}.{key}{_FILE_SUFFIX}", table.pop(key + _FILE_SUFFIX)
+    if key in table:
+        problems.append(Problem(place, f"{section}.{key} is set too; keep one of them"))
+    try:
+        table[key] = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, TypeError, ValueError) as error:
+        # Not the value itself: it may be the secret, put in the wrong place.
+        why = getattr(error, "strerror", None) or "not a path to a text file"
+        problems.append(Problem(place, f"the file cannot be read: {why}"))
+    else:
+        if not table[key]:
+            problems.append(Problem(place, "the file is empty; write the secret into it"))
+    return table, problems
+
+
+def _with_webhook_secrets(events: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Read `secrets_file` of each webhook: one secret in a line."""
+    webhooks, problems = [], []
+    for number, each in enumerate(events["webhooks"], 1):
+        if isinstance(each, dict):
+            table, found = _with_secret(each, f"events.webhooks[{number}]", "secrets")
+            if "secrets" + _FILE_SUFFIX in each:
+                table["secrets"] = str(table.get("secrets", "")).split()
+            problems += found
+            webhooks.append(table)
+        else:
+            webhooks.append(each)
+    return events | {"webhooks": webhooks}, problems
 
 
 def _validate(values: dict[str, Any]) -> tuple[Settings | None, list[Problem]]:

@@ -22,6 +22,7 @@ from ..identity import AUTHELIA, NATIVE, OAUTH2_PROXY, HeaderSet
 from ..lifetime import PRESETS, Lifetime, parse_duration_ms
 from ..model import HIGHEST_AAL, LOWEST_AAL, Narrowing
 from ..rules import Access, RuleSpec
+from ..webhooks.signature import key_of
 
 ENV_PREFIX = "GW_"
 WORKER = "{worker}"  # in the path of a Unix socket that each worker has of its own
@@ -384,6 +385,29 @@ def _takeover(time_ms: int) -> int:
 Patience = Annotated[Duration, AfterValidator(_patience)]
 
 
+def _webhook_url(url: str) -> str:
+    if not re.fullmatch(r"https?://[!-~]+", url) or not _has_host(url):
+        raise ValueError("must be an absolute https URL in ASCII, without a user or a fragment")
+    return url
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        plain = parts.username is None and parts.password is None and not parts.fragment
+        return bool(parts.hostname) and parts.port != 0 and plain
+    except ValueError:
+        return False
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    key_of(secret.get_secret_value())
+    return secret
+
+
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
+
+
 class Postgres(Section):
     """Where events are kept."""
 
@@ -445,11 +469,29 @@ class Alerts(Section):
         return watch if watch.is_on else None
 
 
+class Webhook(Section):
+    """One server to which events are posted."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+    url: Annotated[str, AfterValidator(_webhook_url)]
+    secrets: Annotated[tuple[WebhookSecret, ...], Field(min_length=1, max_length=4)]
+    types: tuple[Annotated[str, Field(pattern=r"^[a-z._-]{1,64}$")], ...] = ()
+    allow_http: bool = False
+    allow_networks: tuple[Network, ...] = ()
+    timeout: Patience = 3000
+    give_up: SessionTime = 86_400_000
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        return tuple(key_of(each.get_secret_value()) for each in self.secrets)
+
+
 class Events(Section):
-    """The outbox in Redis."""
+    """The outbox in Redis, and who besides Postgres is told of events."""
 
     outbox_limit: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
     takeover: Annotated[Duration, AfterValidator(_takeover)] = 10_000
+    webhooks: tuple[Webhook, ...] = ()
 
 
 class PolicyRule(Section):

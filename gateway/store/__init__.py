@@ -1,6 +1,7 @@
 """Sessions in Redis or Valkey: keys, records, one Lua file for each atomic move."""
 
 from .alert_queue import AlertQueue, Lists
+from .dead_letters import DeadLetter, DeadLetters
 from .event_log import OutboxLog
 from .memory import MemoryOptions
 from .outbox import RedisOutbox, Survey
@@ -8,6 +9,8 @@ from .redis_store import RedisStore, connect
 
 __all__ = [
     "AlertQueue",
+    "DeadLetter",
+    "DeadLetters",
     "Lists",
     "MemoryOptions",
     "OutboxLog",

@@ -74,12 +74,13 @@ def _last(partition: str, query: EventQuery) -> str:
 
 
 def _event(partition: str, stream_id: bytes, fields: dict[bytes, bytes]) -> Event | None:
-    """Return the event; what is none has its place among the dead letters, not here."""
+    """Return the event, but not what is none, nor what was put back for one sink: a repeat."""
     flat = [text for pair in fields.items() for text in pair]
     try:
-        return events.parse(partition, stream_id, flat)
+        event, only = events.parse(partition, stream_id, flat)
     except (ValueError, KeyError):
         return None
+    return None if only else event
 
 
 def _matches(event: Event, query: EventQuery) -> bool:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from ..ports import Batch, Mark, Unreadable, Witnessed
+from ..ports import Batch, Entry, Mark, Unreadable, Witnessed
 from . import events, scripts
 from .faults import as_unavailable
 from .keys import Keys
@@ -49,6 +49,7 @@ class RedisOutbox:
         self._limit = limit
         self._takeover_ms = takeover_ms
         self.sinks = tuple(sinks)  # all that must have an event before it is removed
+        self.keeps_all = False  # for want of another place where events can be read
         self._count_error = count_error
         self._batch = batch
         self._relay = secrets.token_hex(8)
@@ -64,7 +65,7 @@ class RedisOutbox:
             "relay_take", keys, sink, self._relay, self._takeover_ms, self._batch
         )
         with as_unavailable(self._count_error):
-            return _batch_of(partition, entries, full=len(entries) == self._batch)
+            return _batch_of(sink, partition, entries, full=len(entries) == self._batch)
 
     async def done(
         self, sink: str, partition: str, stream_ids: Sequence[str], *, release: bool
@@ -72,7 +73,7 @@ class RedisOutbox:
         keys = [self._keys.outbox(partition), self._keys.holder(partition, sink)]
         reply = await self._run(
             "relay_done", keys, sink, self._relay, 0 if release else self._takeover_ms,
-            len(self.sinks), *self.sinks, *stream_ids,
+            int(self.keeps_all), len(self.sinks), *self.sinks, *stream_ids,
         )  # fmt: skip
         return bool(reply)
 
@@ -151,18 +152,23 @@ def _mark(text: bytes) -> Mark:
     return Mark(int(length), digest)
 
 
-def _batch_of(partition: str, entries: Sequence[Any], *, full: bool) -> Batch:
-    readable, unreadable, gone = [], [], []
-    for stream_id, fields in _pairs(entries):
+def _batch_of(sink: str, partition: str, found: Sequence[Any], *, full: bool) -> Batch:
+    entries, unreadable, skipped = [], [], []
+    for stream_id, fields in _pairs(found):
         if fields is None:
-            gone.append(stream_id.decode())
+            skipped.append(stream_id.decode())
             continue
         try:
-            readable.append(events.parse(partition, stream_id, fields))
+            event, only = events.parse(partition, stream_id, fields)
         except (ValueError, KeyError) as error:
             why = f"no event: {type(error).__name__}"
             unreadable.append(Unreadable(stream_id.decode(), why))
-    return Batch(tuple(readable), tuple(unreadable), tuple(gone), full)
+            continue
+        if only in ("", sink):
+            entries.append(Entry(stream_id.decode(), event))
+        else:
+            skipped.append(stream_id.decode())
+    return Batch(tuple(entries), tuple(unreadable), tuple(skipped), full)
 
 
 def _pairs(entries: Sequence[Any]) -> Iterator[tuple[bytes, Any]]:

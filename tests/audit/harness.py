@@ -17,7 +17,7 @@ from gateway.audit.verify import Verdict, verify
 from gateway.credentials import partition_of_user
 from gateway.errors import SinkUnavailable
 from gateway.model import Event
-from gateway.ports import Sink
+from gateway.ports import Batch, Sink
 from gateway.relay import Relay
 from gateway.store import OutboxLog, RedisOutbox, connect
 from gateway.store.redis_store import ignore
@@ -37,15 +37,17 @@ class MemorySink:
         self.calls = 0
         self.away = False
         self.chokes_on = ""  # a user
+        self.most = 1000  # events that it takes in one go
 
-    async def take(self, partition: str, events: Sequence[Event]) -> None:
+    async def take(self, partition: str, events: Sequence[Event]) -> int:
         self.calls += 1
         await asyncio.sleep(0)
         if self.away:
             raise SinkUnavailable("away")
         if self.chokes_on in {event.user for event in events}:
             raise RuntimeError("cannot be taken")
-        self.taken += events
+        self.taken += events[: self.most]
+        return len(events[: self.most])
 
     def numbers(self, user: str) -> list[int]:
         return [number_of(event) for event in self.taken if event.user == user]
@@ -99,6 +101,10 @@ class Redis:
             for name in names
             for _, fields in await self.client.xrange(name)
         ]
+
+
+def events_of(batch: Batch) -> list[Event]:
+    return [entry.event for entry in batch.entries]
 
 
 def fields_of(user: str, number: int, kind: str = "session.created") -> dict[str, str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.model import Event, EventId
 from gateway.ports import EventLog, EventQuery
 
-from .harness import History, Redis
+from .harness import History, Redis, events_of
 
 USERS = [f"user-{number}" for number in range(8)]
 
@@ -26,9 +26,9 @@ async def filled(redis: Redis, history: History) -> tuple[list[Event], list[Even
     events: list[Event] = []
     for partition in outbox.partitions:
         batch = await outbox.take("postgres", partition)
-        if batch.events:
-            await sink.take(partition, batch.events)
-        events += batch.events
+        if batch.entries:
+            await sink.take(partition, events_of(batch))
+        events += events_of(batch)
     return sorted(events, key=lambda event: event.id, reverse=True), [redis.log(), history.log()]
 
 

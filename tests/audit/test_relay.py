@@ -14,16 +14,19 @@ from structlog.testing import capture_logs
 from gateway import relay as relay_module
 from gateway.delivery import Alarm
 from gateway.embedded import EmbeddedValkey
-from gateway.errors import StoreUnavailable
+from gateway.errors import EventRefused, SinkUnavailable, StoreUnavailable
 from gateway.model import Event
-from gateway.store import RedisOutbox, Survey
+from gateway.store import DeadLetters, RedisOutbox, Survey
 from tests import servers
 
 from .harness import (
+    PARTITIONS,
     PATIENCE_S,
+    TAKEOVER_MS,
     MemorySink,
     Redis,
     drained,
+    events_of,
     in_order,
     number_of,
     redis_at,
@@ -107,13 +110,13 @@ async def test_what_a_dead_replica_had_taken_is_taken_over_in_order(redis: Redis
     await redis.write(["ann"], 30)
     partition = redis.stream("ann")[-3:-1]
     lost = await redis.outbox(dead, batch=10).take("memory", partition)
-    assert [number_of(event) for event in lost.events] == list(range(10))
+    assert [number_of(event) for event in events_of(lost)] == list(range(10))
     outbox = redis.outbox(alive, batch=10)
     assert not await outbox.take("memory", partition)  # it is not yet given up for dead
     async with relaying(outbox, alive):
         await drained(outbox)
     assert alive.numbers("ann") == list(range(30))
-    assert [event.id for event in alive.taken[:10]] == [event.id for event in lost.events]
+    assert [event.id for event in alive.taken[:10]] == [event.id for event in events_of(lost)]
 
 
 async def test_who_was_given_up_for_dead_acknowledges_and_buries_nothing(redis: Redis) -> None:
@@ -127,7 +130,7 @@ async def test_who_was_given_up_for_dead_acknowledges_and_buries_nothing(redis: 
     awake = redis.outbox(sink)
     again = await awake.take("memory", partition)
     assert again == batch
-    ids = [event.id.stream_id for event in batch.events]
+    ids = [entry.stream_id for entry in batch.entries]
     assert not await asleep.done("memory", partition, ids, release=True)
     assert not await asleep.bury("memory", partition, ids[0], "why")
     assert (await awake.survey()).length == 5
@@ -158,15 +161,138 @@ async def test_an_event_that_cannot_be_taken_becomes_a_dead_letter_and_the_rest_
     assert {each.get("nonsense") for each in dead} == {None, "\ufffd"}
 
 
+async def test_a_sink_may_take_a_part_and_gets_the_rest_next(redis: Redis) -> None:
+    sink = MemorySink()
+    sink.most = 3
+    await redis.write(USERS, 8)
+    outbox = redis.outbox(sink, batch=10)
+    async with relaying(outbox, sink) as relay:
+        await drained(outbox)
+    assert in_order(pairs(sink), redis.written)
+    assert relay.delivered["memory"] == len(redis.written)
+
+
+async def test_an_event_that_takes_long_to_fail_becomes_a_dead_letter_too(redis: Redis) -> None:
+    """All its tries together take longer than the time after which a replica counts as dead."""
+
+    class Slow(MemorySink):
+        async def take(self, partition: str, events: Sequence[Event]) -> int:
+            if self.chokes_on in {event.user for event in events}:
+                await asyncio.sleep(TAKEOVER_MS / 1000 * 0.3)
+            return await super().take(partition, events)
+
+    sink = Slow()
+    sink.chokes_on = "mallory"
+    await redis.write(["mallory", "ann"])
+    outbox = redis.outbox(sink)
+    async with relaying(outbox, sink):
+        await drained(outbox)
+    assert [each["user"] for each in await redis.dead_letters()] == ["mallory"]
+    assert sink.numbers("ann") == [0]
+
+
+async def test_what_a_sink_refuses_for_good_is_not_tried_again(redis: Redis) -> None:
+    class Final(MemorySink):
+        async def take(self, partition: str, events: Sequence[Event]) -> int:
+            self.calls += 1
+            raise EventRefused("too old")
+
+    sink = Final()
+    await redis.write(["ann"])
+    outbox = redis.outbox(sink)
+    async with relaying(outbox, sink):
+        await drained(outbox)
+    assert sink.calls == 2  # with the batch, and alone
+    assert [each["dead.why"] for each in await redis.dead_letters()] == ["too old"]
+
+
+async def test_a_sink_is_left_alone_for_as_long_as_it_asks(redis: Redis) -> None:
+    calls = []
+
+    class Busy(MemorySink):
+        async def take(self, partition: str, events: Sequence[Event]) -> int:
+            calls.append(asyncio.get_running_loop().time())
+            if len(calls) == 1:
+                raise SinkUnavailable("busy", pause_s=0.5)
+            return await super().take(partition, events)
+
+    sink = Busy()
+    await redis.write(["ann"])
+    outbox = redis.outbox(sink)
+    async with relaying(outbox, sink):
+        await drained(outbox)
+    assert calls[1] - calls[0] >= 0.5
+
+
+def letters_of(redis: Redis) -> DeadLetters:
+    return DeadLetters(
+        redis.client, prefix=redis.prefix, partitions=PARTITIONS, limit=redis.limit
+    )
+
+
+async def test_a_dead_letter_that_was_put_back_goes_to_its_sink_alone_under_its_first_id(
+    redis: Redis,
+) -> None:
+    choking, other = MemorySink("choking"), MemorySink("other")
+    choking.chokes_on = "mallory"
+    await redis.write(["mallory", "ann"], 2)
+    letters, outbox = letters_of(redis), redis.outbox(choking, other)
+    async with relaying(outbox, choking, other):
+        await drained(outbox)
+        found = [each async for each in letters.all()]
+        assert [(each.sink, each.fields["user"], each.why) for each in found] == [
+            ("choking", "mallory", "RuntimeError: cannot be taken")
+        ] * 2
+        assert [await letters.requeue(each.id) for each in found] == ["ok", "ok"]
+        await drained(outbox)  # it fails again, and is buried again
+        again = [each async for each in letters.all()]
+        assert [each._replace(id="") for each in again] == [each._replace(id="") for each in found]
+        choking.chokes_on = ""
+        assert [await letters.requeue(each.id) for each in again] == ["ok", "ok"]
+        await drained(outbox)
+    assert choking.numbers("mallory") == other.numbers("mallory") == [0, 1]
+    assert {event.id for event in choking.taken} == {event.id for event in other.taken}
+    assert [each async for each in letters.all()] == []
+    assert await letters.requeue(again[0].id) == "gone"
+    assert await letters.requeue("zz-1-1") == "gone"
+
+
+async def test_no_event_has_to_go_for_a_dead_letter_that_is_put_back(redis: Redis) -> None:
+    sink = MemorySink()
+    sink.chokes_on = "mallory"
+    redis.limit = 3
+    await redis.write(["mallory"])
+    letters, outbox = letters_of(redis), redis.outbox(sink)
+    async with relaying(outbox, sink):
+        await drained(outbox)
+    await redis.write(["mallory"], 3)
+    [found] = [each async for each in letters.all()]
+    assert await letters.requeue(found.id) == "full"
+    assert [each async for each in letters.all()] == [found]
+
+
+async def test_where_nothing_keeps_events_they_stay_readable_when_all_sinks_have_them(
+    redis: Redis,
+) -> None:
+    sink = MemorySink()
+    await redis.write(["ann"], 3)
+    outbox = redis.outbox(sink)
+    outbox.keeps_all = True
+    async with relaying(outbox, sink):
+        await until(lambda: len(sink.taken) == 3)
+    survey = await outbox.survey()
+    assert (survey.length, survey.lag_s) == (3, {"memory": 0})
+
+
 async def test_an_event_that_fails_now_and_then_is_no_dead_letter(redis: Redis) -> None:
     tries: Counter[object] = Counter()
 
     class Moody(MemorySink):
-        async def take(self, partition: str, events: Sequence[Event]) -> None:
+        async def take(self, partition: str, events: Sequence[Event]) -> int:
             tries.update(event.id for event in events)
             if any(tries[event.id] < 4 for event in events):
                 raise RuntimeError("not now")
-            await super().take(partition, events)
+            return await super().take(partition, events)
 
     sink = Moody()
     await redis.write(USERS, 2)
@@ -182,11 +308,11 @@ async def test_what_may_pass_makes_no_dead_letter_however_often_it_happens(
     redis: Redis, error: Exception
 ) -> None:
     class Unlucky(MemorySink):
-        async def take(self, partition: str, events: Sequence[Event]) -> None:
+        async def take(self, partition: str, events: Sequence[Event]) -> int:
             self.calls += 1
             if self.calls < 20:
                 raise error
-            await super().take(partition, events)
+            return await super().take(partition, events)
 
     sink = Unlucky()
     await redis.write(["ann"], 5)
@@ -201,11 +327,11 @@ async def test_a_sink_that_hangs_is_given_up_in_time(redis: Redis) -> None:
     """Before another replica would begin with the same."""
 
     class Hanging(MemorySink):
-        async def take(self, partition: str, events: Sequence[Event]) -> None:
+        async def take(self, partition: str, events: Sequence[Event]) -> int:
             self.calls += 1
             if self.calls == 1:
                 await asyncio.sleep(60)
-            await super().take(partition, events)
+            return await super().take(partition, events)
 
     sink = Hanging()
     await redis.write(["ann"], 3)

@@ -11,7 +11,9 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 NAMES = ("create", "touch", "update", "renew", "end_one", "end_all", "end_device", "sweep")
-RELAY_NAMES = ("relay_take", "relay_done", "relay_bury", "relay_survey", "witness")
+RELAY_NAMES = (
+    "relay_take", "relay_done", "relay_bury", "relay_requeue", "relay_survey", "witness",
+)  # fmt: skip
 
 # A revocation must succeed at maxmemory: it frees memory, and its event can be reported as lost.
 _ENDS = frozenset({"end_one", "end_all", "end_device", "sweep"})

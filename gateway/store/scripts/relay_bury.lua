@@ -10,8 +10,18 @@ if entry then
   if redis.call('XLEN', KEYS[3]) >= most then
     redis.call('INCRBY', KEYS[4], redis.call('XTRIM', KEYS[3], 'MAXLEN', most - 1))
   end
-  redis.call('XADD', KEYS[3], '*', 'dead.sink', ARGV[1], 'dead.event', ARGV[4],
-    'dead.why', ARGV[5], unpack(entry[2]))
+  -- One that was put back bears the id that it had at first.
+  local event, fields = ARGV[4], {}
+  for i = 1, #entry[2], 2 do
+    local name, value = entry[2][i], entry[2][i + 1]
+    if name == 'dead.event' then event = value end
+    if string.sub(name, 1, 5) ~= 'dead.' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  redis.call('XADD', KEYS[3], '*', 'dead.sink', ARGV[1], 'dead.event', event,
+    'dead.why', ARGV[5], unpack(fields))
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[4])
 return 1

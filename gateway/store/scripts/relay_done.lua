@@ -1,6 +1,6 @@
 -- Notes that a sink has events, then removes what every sink has.
 -- KEYS: 1 outbox, 2 holder. ARGV: 1 sink, 2 relay, 3 takeover ms (0: give the partition back),
--- 4 how many sinks there are, then their names, then the ids.
+-- 4 '1' to remove nothing, 5 how many sinks there are, then their names, then the ids.
 -- Returns 1, or 0 if another relay has the partition by now: then nothing has changed.
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
 if ARGV[3] == '0' then
@@ -8,9 +8,10 @@ if ARGV[3] == '0' then
 else
   redis.call('PEXPIRE', KEYS[2], ARGV[3])
 end
-local sinks = tonumber(ARGV[4])
-if #ARGV == 4 + sinks then return 1 end
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 5 + sinks))
+local sinks = tonumber(ARGV[5])
+if #ARGV == 5 + sinks then return 1 end
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6 + sinks))
+if ARGV[4] == '1' then return 1 end
 
 local function parts(id)
   local ms, number = string.match(id, '^(%d+)-(%d+)$')
@@ -40,7 +41,7 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   local from = needed_from(group)
   if not first or is_before(from, first) then first = from end
 end
-for i = 5, 4 + sinks do
+for i = 6, 5 + sinks do
   if not known[ARGV[i]] then return 1 end
 end
 redis.call('XTRIM', KEYS[1], 'MINID', first)

@@ -1,0 +1,1 @@
+"""Events pushed to other people's servers, signed as Standard Webhooks has it."""
