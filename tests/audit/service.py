@@ -174,16 +174,19 @@ class Site:
 
 @contextmanager
 def site(
-    folder: Path, *, gateways: int = 2, workers: int = 1, outbox_limit: int = 10_000
+    folder: Path, *, gateways: int = 2, workers: int = 1, outbox_limit: int = 10_000, more: str = ""
 ) -> Iterator[Site]:
+    """Run them; `more` is their configuration besides, which may begin with more of [events]."""
     arguments = ["--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder)]
     valkey = EmbeddedValkey(port=servers.free_port(), arguments=arguments)
     with valkey, Postgres() as postgres, ExitStack() as stack:
         asyncio.run(migrate(postgres.dsn, 5))
-        more = f'[postgres]\ndsn = "{postgres.dsn}"\n'
-        more += f'[events]\ntakeover = "1s"\noutbox_limit = {outbox_limit}\n'
-        more += "[log]\ndenials = false\n"
-        members = [Gateway(valkey.url, more, workers=workers) for _ in range(gateways)]
+        tables = (
+            f'[postgres]\ndsn = "{postgres.dsn}"\n'
+            f'[events]\ntakeover = "1s"\noutbox_limit = {outbox_limit}\n{more}'
+            "[log]\ndenials = false\n"
+        )
+        members = [Gateway(valkey.url, tables, workers=workers) for _ in range(gateways)]
         running = Site(valkey, postgres, members, stack=stack)
         running.programs = [stack.enter_context(each.running()) for each in members]
         for each in members:

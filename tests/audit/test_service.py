@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import random
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,3 +118,73 @@ def test_with_workers_only_the_parent_carries_events(tmp_path: Path) -> None:
         names = running.sql("SELECT count(DISTINCT pid) FROM pg_stat_activity "
                             "WHERE application_name = 'session-gateway'")  # fmt: skip
         assert names[0][0] <= 5
+
+
+class Receiver:
+    """Somebody's server; it cannot take events of mallory."""
+
+    def __init__(self) -> None:
+        self.port = servers.free_port()
+        self.got: list[tuple[str, dict[str, Any]]] = []
+        self.refuses = True
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                refused = receiver.refuses and body["data"]["user"] == "mallory"
+                if not refused:
+                    receiver.got.append((self.headers["webhook-id"], body))
+                self.send_response(422 if refused else 204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+
+def test_a_webhook_gets_events_and_those_it_refused_once_they_are_put_back(tmp_path: Path) -> None:
+    receiver = Receiver()
+    hook = f"""[[events.webhooks]]
+name = "siem"
+url = "http://localhost:{receiver.port}/"
+allow_http = true
+allow_networks = ["127.0.0.0/8"]
+secrets = ["whsec_{"a2V5" * 8}"]
+types = ["session.ended"]
+timeout = "400ms"
+"""
+    with receiver.running(), site(tmp_path, gateways=1, more=hook) as running:
+        gateway = running.gateways[0]
+        for user in ("mallory", "ann"):
+            session = gateway.sign_in(user)["id"]
+            gateway.admin("DELETE", f"/v1/sessions/{session}?reason=lost")
+        running.await_empty()
+        [(_, told)] = receiver.got
+        assert (told["type"], told["data"]["user"]) == ("session.ended", "ann")
+        assert told["events"].popitem()[1]["reason_admin"] == {"en": "lost"}
+        [line] = running.command("dead-letters", "list").stdout.splitlines()
+        assert "webhook:siem" in line
+        assert "mallory" in line
+        assert line.endswith("Rejected: answered 422")
+        receiver.refuses = False
+        assert running.command("dead-letters", "requeue", line.split()[0]).stdout == "1 put back\n"
+        running.await_empty()
+        assert [body["data"]["user"] for _, body in receiver.got] == ["ann", "mallory"]
+        assert receiver.got[1][0] == line.split()[3]
+        assert running.command("dead-letters", "list", "--json").stdout == ""
+        assert running.command("dead-letters", "requeue", "00-1-1").returncode == 1
+        assert running.command("dead-letters", "requeue").returncode == 2
+        assert len(running.sql("SELECT FROM gateway.session_events")) == 4

@@ -496,3 +496,68 @@ def test_only_a_session_can_be_asked_for_more(tmp_path: Path, line: str, access:
     field = line.partition(" ")[0]
     text = f'{GOOD.partition("[[policy")[0]}[[policy.rules]]\n{line}\naccess = "{access}"\n'
     assert places(read(tmp_path, text)) == [f"policy.rules[1].{field}"]
+
+
+# --- webhooks --------------------------------------------------------------------------------
+
+WHSEC = "whsec_" + "a2V5" * 8
+SECRETS = f'secrets = ["{WHSEC}"]'
+HOOK = f"""
+[[events.webhooks]]
+name = "siem"
+url = "https://siem.example.com/x"
+{SECRETS}
+"""
+
+
+def test_a_webhook_is_read_with_its_defaults(tmp_path: Path) -> None:
+    settings = read(tmp_path, GOOD + HOOK).settings
+    assert settings is not None
+    [hook] = settings.events.webhooks
+    assert (hook.name, hook.keys, hook.types) == ("siem", (b"key" * 8,), ())
+    assert WHSEC not in repr(settings)
+
+
+def test_the_secrets_of_a_webhook_can_be_read_from_a_file(tmp_path: Path) -> None:
+    secrets, other = tmp_path / "secrets", "whsec_" + "b3Ro" * 8
+    secrets.write_text(f"{WHSEC}\n\n{other}\n")
+    text = HOOK.replace(SECRETS, f'secrets_file = "{secrets}"')
+    settings = read(tmp_path, GOOD + text).settings
+    assert settings is not None
+    assert settings.events.webhooks[0].keys == (b"key" * 8, b"oth" * 8)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("https://siem", "http://siem", "events.webhooks[1].url"),
+        ("https://siem", "ftp://siem", "events.webhooks[1].url"),
+        ("https://siem.example.com", "https://user:pass@siem", "events.webhooks[1].url"),
+        ("https://siem.example.com", "https://", "events.webhooks[1].url"),
+        ("https://siem.example.com", "https://sïem", "events.webhooks[1].url"),
+        ("example.com/x", "example.com/x#y", "events.webhooks[1].url"),
+        ("whsec_", "", "events.webhooks[1].secrets[1]"),
+        (f'["{WHSEC}"]', "[]", "events.webhooks[1].secrets"),
+        ('"siem"', '"SIEM 1"', "events.webhooks[1].name"),
+        ('name = "siem"', 'name = "siem"\ntimeout = "5s"', "events.webhooks[1].timeout"),
+        ('name = "siem"', 'name = "siem"\nallow_networks = ["x"]',
+         "events.webhooks[1].allow_networks[1]"),
+        (SECRETS, 'secrets_file = "/nowhere"', "events.webhooks[1].secrets_file"),
+        ('name = "siem"', 'name = "siem"\nsecrets_file = "/dev/null"',
+         "events.webhooks[1].secrets_file"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_webhook_is_said_at_its_place(
+    tmp_path: Path, old: str, new: str, place: str
+) -> None:
+    found = read(tmp_path, GOOD + HOOK.replace(old, new))
+    assert place in places(found)
+    assert not any(WHSEC.removeprefix("whsec_") in str(problem) for problem in found.problems)
+
+
+def test_two_webhooks_of_one_name_are_refused_and_plain_http_where_it_is_allowed(
+    tmp_path: Path,
+) -> None:
+    assert places(read(tmp_path, GOOD + HOOK + HOOK)) == ["events.webhooks"]
+    plain = HOOK.replace("https:", "http:") + "allow_http = true\n"
+    assert read(tmp_path, GOOD + plain).problems == ()
