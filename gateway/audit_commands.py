@@ -1,18 +1,22 @@
-"""The commands about the history in Postgres: `gateway database` and `gateway audit`."""
+"""The commands about the history in Postgres: `gateway database` and `gateway audit`.
+
+What talks to servers is imported when it is needed: commands start fast.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from .audit.migrate import migrate as apply
-from .audit.verify import Verdict, verify
 from .config import Settings, load
 from .errors import ConfigurationError, StoreUnavailable
 from .ports import Witnessed
-from .store import RedisOutbox, connect
+
+if TYPE_CHECKING:
+    from .audit.verify import Verdict
 
 _config = click.option(
     "--config", "path", type=click.Path(dir_okay=False), help="The TOML file.", envvar="GW_CONFIG"
@@ -28,6 +32,8 @@ def database() -> None:
 @_config
 def migrate(path: str | None) -> None:
     """Bring the schema up to date; may be repeated, and run by several at once."""
+    from .audit.migrate import migrate as apply
+
     settings = _settings(path)
     timeout_s = settings.postgres.connect_timeout / 1000
     applied = asyncio.run(apply(settings.postgres.dsn.get_secret_value(), timeout_s))
@@ -47,6 +53,8 @@ def verify_chains(path: str | None) -> None:
 
 
 async def _verify(settings: Settings) -> int:
+    from .audit.verify import verify
+
     witnessed = await _witnessed(settings)
     rows = wrong = 0
     dsn = settings.postgres.dsn.get_secret_value()
@@ -67,6 +75,8 @@ def _print_verdict(verdict: Verdict) -> None:
 
 async def _witnessed(settings: Settings) -> dict[str, Witnessed]:
     """Return what Redis remembers of each chain."""
+    from .store import RedisOutbox, connect
+
     redis = settings.redis
     client = connect(
         redis.url.get_secret_value(), username=redis.username,

@@ -1,4 +1,7 @@
-"""The commands about events that a sink could never take: `gateway dead-letters`."""
+"""The commands about events that a sink could never take: `gateway dead-letters`.
+
+What talks to servers is imported when it is needed: commands start fast.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 import orjson
 
 from .config import Settings, load
-from .delivery import sink_names
 from .errors import ConfigurationError, StoreUnavailable
-from .store import DeadLetter, DeadLetters, connect
+
+if TYPE_CHECKING:
+    from .store import DeadLetter, DeadLetters
 
 _config = click.option(
     "--config", "path", type=click.Path(dir_okay=False), help="The TOML file.", envvar="GW_CONFIG"
@@ -75,6 +80,8 @@ def _time_of(letter: DeadLetter) -> str:
 
 async def _requeue(settings: Settings, sink: str, ids: Sequence[str]) -> int:
     """Put back those that are named, or all; return the exit code."""
+    from .delivery import sink_names
+
     known = sink_names(settings)
     came: Counter[str] = Counter()
     async with _opened(settings) as letters:
@@ -102,6 +109,8 @@ _REASONS = {
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[DeadLetters]:
+    from .store import DeadLetters, connect
+
     redis = settings.redis
     client = connect(
         redis.url.get_secret_value(), username=redis.username,
