@@ -113,7 +113,7 @@ class Session:
     created_ms: int
     expires_ms: int  # the absolute end
     idle_ms: int  # how long it may rest
-    last_seen_ms: int  # 0: the activity key is gone, it rested too long
+    last_seen_ms: int  # 0: no activity is known, it rested too long
     metadata: Mapping[str, object] = field(default_factory=dict)
     remember: bool = False
     aal: int = LOWEST_AAL

@@ -547,14 +547,13 @@ def test_every_kind_of_key_is_documented_and_no_other() -> None:
     keys, key = Keys("gw:"), SessionKey("pp", "<digest>")
     built = {
         "record": keys.record(key),
-        "activity": keys.activity(key),
+        "activities": keys.activities("pp"),
         "index": re.sub("[0-9a-f]{40}", "<user>", keys.index("pp", "alice")),
         "outbox": keys.outbox("pp"),
         "dropped": keys.dropped("pp"),
         "holder": keys.holder("pp", "<sink>"),
         "dead_letters": keys.dead_letters("pp"),
         "witness": keys.witness("pp"),
-        "due": keys.due("pp"),
         "partitions": keys.partitions,
         "replicas": keys.replicas,
         "fence": keys.fence("pp", "!<fence>"),

@@ -3,9 +3,8 @@
 | key | type | what | ends |
 |---|---|---|---|
 | `gw:s:{pp}:<digest>` | string | the session record, JSON | with the session |
-| `gw:a:{pp}:<digest>` | string | last activity, ms | after the idle timeout |
+| `gw:a:{pp}` | zset | digests, score = last activity + idle time, ms | with the last session |
 | `gw:u:{pp}:<user>` | zset | digests, score = absolute end, ms | with the last session |
-| `gw:t:{pp}` | zset | `<digest>:<user>`, score = when it may be over, ms | with the last session |
 | `gw:e:{pp}` | stream | the outbox | never: it is bounded |
 | `gw:x:{pp}` | string | events dropped because the outbox was full | never |
 | `gw:l:{pp}:<sink>` | string | which relay has the partition now | after `events.takeover` |
@@ -19,7 +18,8 @@
 | `gw:replicas` | hash | replicas that answer from memory: name, heartbeats | never |
 | `gw:partitions` | string | the number of partitions, fixed at the first start | never |
 
-A session is valid while its record **and** its activity exist.
+A session is valid until its record's absolute end **and** its score in the activities. Where the
+absolute end comes first, they also hold `<digest>!` with that, for the sweep.
 """
 
 from __future__ import annotations
@@ -54,17 +54,14 @@ class Keys:
     def fence(self, partition: str, end: str) -> str:
         return f"{self.tracked}{{{partition}}}:{end}"
 
-    def activity(self, key: SessionKey) -> str:
-        return f"{self.prefix}a:{{{key.partition}}}:{key.digest}"
+    def activities(self, partition: str) -> str:
+        return f"{self.prefix}a:{{{partition}}}"
 
     def index(self, partition: str, user: str) -> str:
         return f"{self.prefix}u:{{{partition}}}:{digest_of_user(user)}"
 
     def outbox(self, partition: str) -> str:
         return f"{self.prefix}e:{{{partition}}}"
-
-    def due(self, partition: str) -> str:
-        return f"{self.prefix}t:{{{partition}}}"
 
     def dropped(self, partition: str) -> str:
         return f"{self.prefix}x:{{{partition}}}"

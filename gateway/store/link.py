@@ -100,8 +100,8 @@ class _Read:
 
     def reading(self, record: Any) -> Reading:
         """Return what the three replies say together; raises StoreUnavailable."""
-        if self.batch.now_ms is None or not all(
-            value is None or isinstance(value, bytes) for value in (self.activity, record)
+        if self.batch.now_ms is None or not (
+            isinstance(self.activity, float | None) and isinstance(record, bytes | None)
         ):
             raise StoreUnavailable("response")
         return Reading(records.parse(self.key, record, self.activity), self.batch.now_ms)
@@ -217,7 +217,8 @@ class Stream(asyncio.Protocol):
         batch = self._batch or self._begin_batch()
         read = self._reading[key] = _Read(key, batch)
         batch.reads.append(read)
-        self.send(read.on_activity, "GET", self._keys.activity(key))
+        activities = self._keys.activities(key.partition)
+        self.send(read.on_activity, "ZSCORE", activities, key.digest)
         self.send(partial(self._on_record, read), "GET", self._keys.record(key))
         return read.future
 
@@ -264,7 +265,7 @@ class Stream(asyncio.Protocol):
             read.fail(error.kind)
             return
         session = reading.session
-        if session is not None and session.last_seen_ms:
+        if session is not None and reading.now_ms < session.idle_expires_ms:
             self._near.keep(self._stand(session))
         if not read.future.done():
             read.future.set_result(reading)

@@ -13,8 +13,7 @@ from ..model import SessionKey
 from ..ports import Reading
 from .faults import as_unavailable
 from .keys import Keys
-from .records import parse
-from .values import mget_and_time
+from .values import Stored, fetch
 
 Fetched = TypeVar("Fetched")
 
@@ -61,39 +60,22 @@ class Reader:
         failure = StoreUnavailable("other")
         try:
             with as_unavailable(self._count_error):
-                values, now_ms = await _in_time(self._fetch(list(waiting)))
-            for (key, future), record, activity in zip(
-                waiting.items(), values[::2], values[1::2], strict=True
-            ):
-                self._settle(key, future, record, activity, now_ms)
+                stored, now_ms = await _in_time(self._fetch(list(waiting)))
+            for each in stored:
+                self._settle(waiting[each.key], each, now_ms)
         except StoreUnavailable as error:
             failure = error
         finally:
             for future in waiting.values():
                 _fail(future, failure)
 
-    async def _fetch(self, keys: list[SessionKey]) -> tuple[list[Any], int]:
-        """Return record and activity of each key in turn, and Redis' time."""
-        names = [
-            name for key in keys for name in (self._keys.record(key), self._keys.activity(key))
-        ]
-        return await mget_and_time(self._client, names, from_master=self.demands_master)
+    async def _fetch(self, wanted: list[SessionKey]) -> tuple[list[Stored], int]:
+        return await fetch(self._client, self._keys, wanted, from_master=self.demands_master)
 
-    def _settle(
-        self,
-        key: SessionKey,
-        future: asyncio.Future[Reading],
-        record: bytes | Exception | None,
-        activity: bytes | Exception | None,
-        now_ms: int,
-    ) -> None:
+    def _settle(self, future: asyncio.Future[Reading], stored: Stored, now_ms: int) -> None:
         try:
             with as_unavailable(self._count_error):
-                if isinstance(record, Exception):
-                    raise record
-                if isinstance(activity, Exception):
-                    raise activity
-                reading = Reading(parse(key, record, activity), now_ms)
+                reading = Reading(stored.session(), now_ms)
         except StoreUnavailable as error:
             _fail(future, error)
         else:

@@ -100,8 +100,10 @@ def _rest(fields: Mapping[str, object]) -> bytes:
     return orjson.dumps(fields)[1:]
 
 
-def parse(key: SessionKey, record: bytes | None, activity: bytes | None) -> Session | None:
-    """Return the session of a record and its activity; None if there is no record.
+def parse(key: SessionKey, record: bytes | None, activity: float | None) -> Session | None:
+    """Return the session of a record and its score in the activities; None if there is no record.
+
+    It may have rested too long, or be past its absolute end: that is for the reader's clock.
 
     Raises StoreUnavailable("garbage_record") for anything that is not exactly a record of this
     key: a wrong value must never become somebody's identity (a pooled connection has handed one
@@ -116,7 +118,7 @@ def parse(key: SessionKey, record: bytes | None, activity: bytes | None) -> Sess
     return session
 
 
-def _parse(key: SessionKey, fields: dict[str, object], activity: bytes | None) -> Session:
+def _parse(key: SessionKey, fields: dict[str, object], activity: float | None) -> Session:
     if fields["v"] != VERSION or fields["d"] != key.digest:
         raise ValueError
     device, client = _texts(fields["dv"], 3), _texts(fields["cl"], 4)
@@ -132,7 +134,7 @@ def _parse(key: SessionKey, fields: dict[str, object], activity: bytes | None) -
         created_ms=created_ms,
         expires_ms=_instant(fields["x"]),
         idle_ms=_instant(fields["i"]),
-        last_seen_ms=0 if activity is None else _instant(int(activity)),
+        last_seen_ms=_last_seen(activity, _instant(fields["i"])),
         metadata=_object(fields["m"]),
         remember=fields["k"] is True,
         aal=_level(fields.get("l", LOWEST_AAL)),  # neither is in the records of 0.1.0
@@ -167,6 +169,14 @@ def _instant(value: object) -> int:
     if type(value) is not int or value <= 0:
         raise ValueError
     return value
+
+
+def _last_seen(activity: float | None, idle_ms: int) -> int:
+    if activity is None:
+        return 0
+    if type(activity) is not float or not activity.is_integer():
+        raise ValueError
+    return _instant(int(activity) - idle_ms)
 
 
 def _level(value: object) -> int:

@@ -47,10 +47,13 @@ from .memory import Memory, MemoryOptions
 from .near_cache import NearCache
 from .reader import Reader
 from .replicas import NO_FENCE, ReplicaFence
-from .values import mget
+from .values import fetch
 
 BATCH = 1000  # a script over more members would block Redis (80 ms for 50,000)
 MAX_CONNECTIONS = 32
+# What a record and an index outlive their sessions by, so that the event of a natural end can still
+# name the user. Nothing is allowed by it: the record says itself when it ends.
+OUTLIVES_MS = 300_000
 _SOCKET_TIMEOUT_S = 0.2  # redis-py's own defaults let a hung Redis hold a call for 59 s
 _ATTEMPTS = 20  # of a change that another change overtook
 _WATCHED_ATTEMPTS = 8  # of a sign-in; the last goes by what was known a moment before
@@ -311,7 +314,7 @@ class RedisStore:
             if reply[0] == b"gone":
                 return None
             if reply[0] == b"ok":
-                return records.parse(key, new, b"%d" % session.last_seen_ms)
+                return records.parse(key, new, float(session.last_seen_ms + session.idle_ms))
         raise StoreUnavailable("conflict", "the session kept changing; try again")
 
     async def _siblings(self, key: SessionKey) -> set[SessionKey]:
@@ -324,10 +327,13 @@ class RedisStore:
             index = self._keys.index(key.partition, session.user)
             digests: list[Any] = await self._client.zrange(index, 0, -1)
             keys = [SessionKey(key.partition, digest.decode()) for digest in digests]
-            values = await mget(self._client, [self._keys.record(each) for each in keys])
+            if not keys:
+                return set()
+            stored, _ = await fetch(self._client, self._keys, keys)
+            found = [(each.key, each.believed().record) for each in stored]
             return {
-                each
-                for each, record in zip(keys, values, strict=True)
+                key
+                for key, record in found
                 if record is not None and records.family_of(record) == family
             }
 
@@ -468,36 +474,29 @@ class RedisStore:
 
     def _script_keys(self, partition: str) -> list[str]:
         keys = self._keys
-        return [keys.outbox(partition), keys.dropped(partition), keys.due(partition)]
+        return [keys.outbox(partition), keys.dropped(partition), keys.activities(partition)]
 
     def _common(self, partition: str, actor: Actor) -> list[Any]:
         """Return the arguments that `prelude.lua` names."""
         prefix, tag = self._keys.prefix, f"{{{partition}}}:"
         return [
-            f"{prefix}s:{tag}", f"{prefix}a:{tag}", f"{prefix}u:{tag}", partition,
+            f"{prefix}s:{tag}", OUTLIVES_MS, f"{prefix}u:{tag}", partition,
             self._outbox_limit, actor.name, actor.reason, actor.request_id,
         ]  # fmt: skip
 
     async def _raw(self, key: SessionKey) -> tuple[bytes | None, Session | None]:
         with as_unavailable(self._count_error):
             self._require_open()
-            names = [self._keys.record(key), self._keys.activity(key)]
-            record, activity = await mget(self._client, names)
-            session = records.parse(key, record, activity)
-        return record, session if activity is not None else None
+            (stored,), now_ms = await fetch(self._client, self._keys, [key])
+            session = stored.session()
+        lives = session is not None and now_ms < session.idle_expires_ms
+        return stored.record, session if lives else None
 
     async def _sessions(self, partition: str, digests: list[bytes]) -> list[Session]:
         keys = [SessionKey(partition, digest.decode()) for digest in digests]
-        values = await mget(
-            self._client,
-            [name for key in keys for name in (self._keys.record(key), self._keys.activity(key))],
-        )
-        found = []
-        for key, record, activity in zip(keys, values[::2], values[1::2], strict=True):
-            session = records.parse(key, record, activity)
-            if session is not None and activity is not None:
-                found.append(session)
-        return found
+        stored, now_ms = await fetch(self._client, self._keys, keys)
+        sessions = [each.session() for each in stored]
+        return [each for each in sessions if each is not None and now_ms < each.idle_expires_ms]
 
     async def _fixed_partitions(self) -> int:
         """Return the number that the first start fixed; written only if there is none.

@@ -56,7 +56,7 @@ def test_the_idle_end_is_the_first_refused_millisecond(rest_ms: int, reason: str
 
 
 def test_a_session_without_activity_is_idle() -> None:
-    """The activity key is gone (0): it rested too long, it is not "seen just now"."""
+    """No activity is known (0): it rested too long, it is not "seen just now"."""
     assert refusal(standing(last_seen_ms=0), NOW_MS, ANYBODY) is Reason.IDLE
 
 

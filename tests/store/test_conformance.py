@@ -119,7 +119,6 @@ async def test_no_activity_outlives_the_absolute_end(world: World) -> None:
         await world.wind(IDLE_MS // 2)
         assert await world.touch(signed, INTERVAL_MS)
         assert await world.allows(signed.key)
-    assert await world.client.pttl(world.keys.activity(signed.key)) <= IDLE_MS // 2
     await world.wind(IDLE_MS // 2 + 1)
     await assert_gone(world, signed)
 
@@ -148,8 +147,9 @@ async def test_the_record_outlives_the_activity(world: World) -> None:
     for _ in range(12):
         await world.wind(IDLE_MS - SLACK_MS)
         assert await world.touch(signed, INTERVAL_MS)
-        record = await world.client.pexpiretime(world.keys.record(signed.key))
-        assert record >= await world.client.pexpiretime(world.keys.activity(signed.key))
+        rests_until = await world.rest(signed.key)
+        assert rests_until is not None
+        assert await world.client.pexpiretime(world.keys.record(signed.key)) >= rests_until
 
 
 async def test_activity_is_written_once_per_interval(world: World) -> None:
@@ -194,17 +194,15 @@ async def ended_in_every_way(world: World) -> list[SignedIn]:
 async def test_an_update_changes_only_what_it_names(world: World) -> None:
     """Roles change, everything else and every clock stays."""
     signed = await world.sign_in(email="a@example.com", metadata={"empty": []})
-    ends = [
-        await world.client.pexpiretime(name)
-        for name in (world.keys.record(signed.key), world.keys.activity(signed.key))
-    ]
+    ends = (
+        await world.client.pexpiretime(world.keys.record(signed.key)), await world.rest(signed.key)
+    )  # fmt: skip
     updated = await world.store.update(signed.key, {"roles": ()}, ACTOR)
     assert updated == replace(signed.session, roles=())
     assert (await world.store.read(signed.key)).session == updated
-    assert ends == [
-        await world.client.pexpiretime(name)
-        for name in (world.keys.record(signed.key), world.keys.activity(signed.key))
-    ]
+    assert ends == (
+        await world.client.pexpiretime(world.keys.record(signed.key)), await world.rest(signed.key)
+    )  # fmt: skip
 
 
 async def test_conflicting_updates_lose_nothing(world: World) -> None:
@@ -434,7 +432,7 @@ async def test_an_update_that_is_overtaken_by_the_end_writes_nothing(
         if ending == "end":
             await world.store.end(key, EndState.REVOKED, ACTOR)
         else:
-            await world.client.delete(world.keys.activity(key))
+            await world.client.zrem(world.keys.activities(key.partition), key.digest)
         return raw
 
     world.store._raw = overtaken  # type: ignore[method-assign]

@@ -121,14 +121,45 @@ async def test_a_sweep_ends_what_nobody_comes_back_to(world: World) -> None:
     assert sum(map(len, swept)) == 29
     for each in [over[0], *busy]:
         assert await world.allows(each.key)
-        due = await world.client.zrange(world.keys.due(each.key.partition), 0, 0, withscores=True)
+        name = world.keys.activities(each.key.partition)
+        due = await world.client.zrange(name, 0, 0, withscores=True)
         assert due[0][1] > time.time() * 1000 + IDLE_MS // 4  # not to be looked at in vain
     for each in over[1:]:
         assert not await world.members(each.session.user)
         assert each.key.digest not in await world.due(each.session.user)
     await world.wind(IDLE_MS // 2)
     assert len(await world.store.sweep()) == 6
-    assert not [name for name in await world.names() if name.startswith(("gw:t", "gw:u", "gw:a"))]
+    assert not [name for name in await world.names() if name.startswith(("gw:u", "gw:a"))]
+
+
+async def test_a_sweep_finds_an_absolute_end_before_the_idle_one(world: World) -> None:
+    """However long a session may rest: touched or not, it ends in one event, and at its end."""
+    rules = rules_for(20 * IDLE_MS, IDLE_MS)
+    touched, _ = await world.sign_in(rules=rules), await world.sign_in(rules=rules)
+    await world.wind(IDLE_MS // 2)
+    assert await world.touch(touched, 1)
+    reading = await world.store.read(touched.key)
+    assert reading.session is not None
+    assert reading.now_ms - reading.session.last_seen_ms < IDLE_MS // 4
+    assert await world.store.sweep() == ()
+    await world.wind(IDLE_MS // 2 + 1)
+    assert await world.store.sweep() == ("expired", "expired")
+    assert await world.store.sweep() == ()
+    assert await world.members() == await world.due() == set()
+    assert kinds(await world.events()) == ["created"] * 2 + ["ended/expired"] * 2
+
+
+async def test_a_session_without_its_record_is_told_of_once(world: World) -> None:
+    """The sweep tells of it, without its user; the user's next sign-in does not again."""
+    lost, idle = await world.sign_in(), await world.sign_in()
+    await world.client.delete(world.keys.record(lost.key))
+    await world.wind(IDLE_MS + 1)
+    assert len(await world.store.sweep()) == 2
+    await world.sign_in()
+    ended = [event for event in await world.events() if event["type"] == "session.ended"]
+    assert {event["id"] for event in ended} == {lost.id, idle.id}
+    assert len(ended) == 2
+    assert lost.key.digest not in await world.members()
 
 
 async def test_no_secret_is_stored(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from gateway.store.reader import DEADLINE_S, GRACE_S
 from gateway.store.redis_store import RedisStore, connect
 
 from .fake_server import SILENCE, Answer, fake_server
-from .world import ACTOR, RULES, SignedIn, World, fresh_key
+from .world import ACTOR, IDLE_MS, RULES, SignedIn, World, fresh_key
 
 # A check has to be out within 150 ms; a machine with all cores busy may take as long again.
 IN_TIME_S = 0.3
@@ -226,11 +227,12 @@ async def test_a_record_with_a_wrong_field_is_no_answer(
     await assert_unknown(world, signed)
 
 
-@pytest.mark.parametrize("activity", [b"", b"x", b"0", b"-1", b"1.5"], ids=repr)
-async def test_activity_that_is_no_time_is_no_answer(world: World, activity: bytes) -> None:
+@pytest.mark.parametrize("activity", [0, -1, IDLE_MS, 1e12 + 0.5, math.inf, -math.inf], ids=repr)
+async def test_activity_that_is_no_time_is_no_answer(world: World, activity: float) -> None:
     """An activity that cannot be read is a fault, neither rest nor life."""
     signed = await world.sign_in()
-    await world.client.set(world.keys.activity(signed.key), activity, keepttl=True)
+    activities = world.keys.activities(signed.key.partition)
+    await world.client.zadd(activities, {signed.key.digest: activity})
     await assert_unknown(world, signed)
 
 
@@ -238,7 +240,8 @@ async def test_activity_that_is_no_time_is_no_answer(world: World, activity: byt
 async def test_a_key_of_another_type_is_no_answer(world: World, kind: str) -> None:
     """A key of the wrong type is a fault for its own check, and for no other in the same batch."""
     signed, other = await world.sign_in(), await world.sign_in("bob")
-    name = getattr(world.keys, kind)(signed.key)
+    record, activities = world.keys.record(signed.key), world.keys.activities(signed.key.partition)
+    name = record if kind == "record" else activities
     await world.client.delete(name)
     await world.client.rpush(name, "x")
     failed, fine = await asyncio.gather(
@@ -263,6 +266,24 @@ async def test_a_record_of_another_type_can_be_ended(world: World, ending: str) 
         assert len(await world.store.end_all("ann", None, ACTOR)) == 2
         assert not await world.allows(other.key)
     assert (await world.store.read(signed.key)).session is None
+
+
+@pytest.mark.parametrize("ending", ["end", "end_all"])
+async def test_broken_activities_do_not_stop_a_revocation(world: World, ending: str) -> None:
+    """Where the list of activities is none, sessions end all the same, each with its event."""
+    signed = [await world.sign_in() for _ in range(2)]
+    activities = world.keys.activities(signed[0].key.partition)
+    await world.client.delete(activities)
+    await world.client.set(activities, "x")
+    if ending == "end":
+        for each in signed:
+            await world.store.end(each.key, EndState.REVOKED, ACTOR)
+    else:
+        await world.store.end_all("ann", None, ACTOR)
+    await world.client.delete(activities)
+    assert not [each for each in signed if await world.allows(each.key)]
+    assert await world.members() == set()
+    assert [event["type"] for event in await world.events()][2:] == ["session.ended"] * 2
 
 
 async def test_a_broken_outbox_does_not_stop_a_revocation(world: World) -> None:

@@ -95,9 +95,9 @@ async def revived(
     world: World, signed: SignedIn, keys: set[SessionKey], counts: Counter[str]
 ) -> None:
     user = signed.session.user
-    names = [world.keys.record(signed.key), world.keys.activity(signed.key)]
     counts["trials"] += 1
-    counts["revived"] += await world.client.exists(*names)
+    counts["revived"] += await world.client.exists(world.keys.record(signed.key))
+    counts["revived"] += await world.rest(signed.key) is not None
     digests = {key.digest for key in keys}
     counts["left behind"] += await world.members(user) != digests
     counts["left behind"] += await world.due(user) != digests

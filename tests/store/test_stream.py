@@ -26,7 +26,8 @@ from .test_near_cache import LEASE_MS, Clock
 
 KEY = SessionKey("00", "ab" * 16)
 KEYS = Keys("gw:")
-RECORD, ACTIVITY = KEYS.record(KEY), KEYS.activity(KEY)
+RECORD, IDLE_MS = KEYS.record(KEY), 10**8
+ACTIVITY = f"{KEYS.activities(KEY.partition)} {KEY.digest}"
 FENCE = KEYS.fence("00", "!other-500.7.1")
 START_MS = 1_800_000_000_000
 
@@ -35,7 +36,7 @@ def record(role: str = "member", digest: str = KEY.digest) -> bytes:
     return orjson.dumps(
         {"c": START_MS, "x": START_MS + 10**9, "v": 1, "d": digest, "h": "0" * 40, "u": "ann",
          "e": "", "n": "", "r": [role], "dv": ["d", "n", "desktop"], "cl": ["", "", "", ""],
-         "i": 10**8, "m": {}, "k": False}
+         "i": IDLE_MS, "m": {}, "k": False}
     )  # fmt: skip
 
 
@@ -46,6 +47,8 @@ def encode(value: Any) -> bytes:
             return b"_\r\n"
         case Exception():
             return b"-%s\r\n" % str(value).encode()
+        case float():
+            return b",%r\r\n" % value
         case int():
             return b":%d\r\n" % value
         case bytes():
@@ -89,6 +92,8 @@ class Server:
                 return Exception("READONLY no") if self.refuses_beats else self._time()
             case ["GET", name]:
                 return self.values.get(name)
+            case ["ZSCORE", activities, digest]:
+                return self.values.get(f"{activities} {digest}")
             case ["PUBLISH", channel, text]:
                 self.published.append((channel, text))
                 self.published_early += self.remembers()
@@ -101,7 +106,7 @@ class Server:
 
     def set_session(self, value: Any) -> None:
         self.values[RECORD] = value
-        self.values[ACTIVITY] = b"%d" % START_MS
+        self.values[ACTIVITY] = float(START_MS + IDLE_MS)
         self.pipe += push(b"invalidate", [RECORD.encode()])
 
     def end_session(self, *, together: bool = True) -> None:

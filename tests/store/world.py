@@ -18,7 +18,6 @@ import fakeredis
 import orjson
 
 from gateway.credentials import (
-    digest_of_user,
     key_of_token,
     new_token,
     partition_of_user,
@@ -85,14 +84,11 @@ class World:
         keys = [fresh_key(session.user)[1] for _ in range(count)]
         for key in keys:
             record = orjson.dumps(fields | {"d": key.digest})
-            member = f"{key.digest}:{digest_of_user(session.user)}"
             pipeline.set(self.keys.record(key), record, pxat=session.expires_ms)
-            pipeline.set(
-                self.keys.activity(key), session.last_seen_ms, pxat=session.idle_expires_ms
-            )
+            rests_until = session.last_seen_ms + session.idle_ms
+            pipeline.zadd(self.keys.activities(key.partition), {key.digest: rests_until})
             index = self.keys.index(key.partition, session.user)
             pipeline.zadd(index, {key.digest: session.expires_ms})
-            pipeline.zadd(self.keys.due(key.partition), {member: session.idle_expires_ms})
         await pipeline.execute()
         return keys
 
@@ -128,9 +124,7 @@ class World:
             kind, _, _ = name.removeprefix(self.keys.prefix).partition(":")
             if kind == "s":
                 await self._wind_record(name, ms)
-            elif kind == "a":
-                await self.client.set(name, int(await self.client.get(name)) - ms, keepttl=True)
-            elif kind in ("u", "t"):
+            elif kind in ("u", "a"):
                 scored = await self.client.zrange(name, 0, -1, withscores=True)
                 await self.client.zadd(name, {member: score - ms for member, score in scored})
             await self._wind_ttl(name, ms)
@@ -164,10 +158,22 @@ class World:
         return {member.decode() for member in await self.client.zrange(index, 0, -1)}
 
     async def due(self, user: str = "ann") -> set[str]:
-        """Return the digests of the user that the sweep is to look at."""
-        name = self.keys.due(partition_of_user(user, PARTITIONS))
-        pairs = [member.decode().split(":") for member in await self.client.zrange(name, 0, -1)]
-        return {digest for digest, owner in pairs if owner == digest_of_user(user)}
+        """Return the digests that the sweep is to look at: the user's, and nobody's any more."""
+        partition = partition_of_user(user, PARTITIONS)
+        members = await self.client.zrange(self.keys.activities(partition), 0, -1)
+        digests = {member.decode().rstrip("!") for member in members}
+        return {digest for digest in digests if await self._owner(partition, digest) in (user, "")}
+
+    async def _owner(self, partition: str, digest: str) -> str:
+        record = await self.client.get(self.keys.record(SessionKey(partition, digest)))
+        return "" if record is None else str(orjson.loads(record)["u"])
+
+    async def rest(self, key: SessionKey) -> float | None:
+        """Return until when the session may rest, as Redis has it."""
+        end: float | None = await self.client.zscore(
+            self.keys.activities(key.partition), key.digest
+        )
+        return end
 
     async def events(self, user: str = "ann") -> list[dict[str, str]]:
         """Return what the outbox of the user's partition holds, oldest first."""

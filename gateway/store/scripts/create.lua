@@ -66,7 +66,7 @@ for i = 1, #members, 2 do
   elseif fields and fields.g then
     graces[#graces + 1] = {other, fields.f}
   else
-    local seen = tonumber(redis.call('GET', activities .. other)) or 0
+    local seen = fields and rests_until(other, now) - fields.i or 0
     live[#live + 1] = {other, seen, fields and fields.f}
   end
 end
@@ -85,9 +85,9 @@ end
 -- The new one first: out of memory, this fails before anything has changed.
 local record = '{"c":' .. number(now) .. ',"x":' .. number(expires) .. ',' .. rest
 redis.call('SET', records .. digest, record, 'PX', number(absolute + margin))
-redis.call('SET', activities .. digest, number(now), 'PX', number(math.min(idle, absolute)))
+note_activity(digest, now, idle, expires)
+keep_activities(expires, now)
 redis.call('ZADD', index, number(expires), digest)
-set_due(index, digest, now + math.min(idle, absolute))
 
 local reply = {lost, 'ok', number(now), ''}
 for _, each in ipairs(leaving) do

@@ -4,20 +4,17 @@
 -- Returns {lost, user}, or {0} if there was none. A record that cannot be read is removed too.
 local digest, why, now = ARGV[9], ARGV[10], now_ms()
 local record = fetch(digest)
-local seen = redis.call('EXISTS', activities .. digest)
-if not record then
-  redis.call('DEL', activities .. digest)
-  return {0}
-end
+if not record then return {0} end
 local fields = parse(record)
 if not fields then
-  redis.call('DEL', records .. digest, activities .. digest)
+  redis.call('DEL', records .. digest)
+  forget_activity(digest)
   emit('session.ended', digest, '', now, 'why', why)
   fence()
   return {lost, ''}
 end
 local index = indexes .. fields.h
-if seen == 0 then
+if not rests_until(digest, now) then
   drop(index, digest, fields.x <= now and 'expired' or 'idle', fields.u, now)
   return {lost}
 end
@@ -25,7 +22,7 @@ drop(index, digest, why, fields.u, now)
 if fields.f then
   for _, other in ipairs(redis.call('ZRANGE', index, 0, -1)) do
     local others = parse(fetch(other))
-    if others and others.f == fields.f and redis.call('EXISTS', activities .. other) == 1 then
+    if others and others.f == fields.f and rests_until(other, now) then
       drop(index, other, why, fields.u, now)
     end
   end

@@ -1,16 +1,10 @@
 -- Stands in front of every script. Only locals: one undeclared global would poison later scripts.
--- KEYS[1] outbox, KEYS[2] count of dropped events, KEYS[3] when to look at which session next,
--- KEYS[4] a fence, or none.
--- ARGV[1..3] prefixes of records, activities, indexes; [4] partition; [5] most events kept;
--- ARGV[6..8] who asks, why, request id. A script's own arguments begin at ARGV[9].
-local records, activities, indexes, partition = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-
--- Records and indexes outlive their sessions by this, so that the event of a natural end can
--- still name the user. Nothing is allowed by it: validity needs the activity key, which does not.
-local margin = 300000
--- The due list outlives the last instant in it by a week: so long may all gateways be away without
--- the natural end of a session going by without its event.
-local kept_due = 604800000
+-- KEYS[1] outbox, KEYS[2] count of dropped events, KEYS[3] activities, KEYS[4] a fence, or none.
+-- ARGV[1] prefix of records; [2] how long records and indexes outlive their sessions, ms; [3] prefix
+-- of indexes; [4] partition; [5] most events kept; [6..8] who asks, why, request id. A script's own
+-- arguments begin at ARGV[9].
+local records, margin, indexes, partition = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local activities = KEYS[3]
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -62,31 +56,54 @@ local function fence()
   if KEYS[4] then redis.pcall('SET', KEYS[4], '', 'PX', 10000) end
 end
 
--- The due list names a session by its digest and that of its user (the end of the index's key).
-local function due_member(index, digest)
-  return digest .. ':' .. string.sub(index, #indexes + 1)
+-- The activities hold each session's digest with when it will have rested too long: what is added
+-- to its last activity is its idle time. Where the absolute end comes first, they hold that too,
+-- as `<digest>!`: the sweep needs it in this order.
+local function note_activity(digest, seen, idle, expires)
+  redis.call('ZADD', activities, number(seen + idle), digest)
+  if seen + idle > expires then redis.call('ZADD', activities, number(expires), digest .. '!') end
 end
 
--- Has the sweep look at a session at `at`.
-local function set_due(index, digest, at)
-  redis.call('ZADD', KEYS[3], number(at), due_member(index, digest))
-  local last = redis.call('ZREVRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-  redis.call('PEXPIREAT', KEYS[3], number(tonumber(last[2]) + kept_due))
+-- They outlive the last absolute end by a week: so long may all gateways be away without the
+-- natural end of a session going by without its event.
+local function keep_activities(expires, now)
+  local left = expires + 604800000 - now
+  if redis.call('PTTL', activities) < left then
+    redis.call('PEXPIRE', activities, number(left))
+  end
 end
 
--- Ends one session: first the state, then the event.
+-- Until when a session may rest, or nil if it has rested too long or its absolute end has come.
+local function rests_until(digest, now)
+  local rested = tonumber(redis.pcall('ZSCORE', activities, digest) or nil)
+  local expires = tonumber(redis.pcall('ZSCORE', activities, digest .. '!') or nil)
+  if not rested or rested <= now or (expires and expires <= now) then return nil end
+  return rested
+end
+
+-- Tells whether there was any, or may have been: where there is no list at all but something else,
+-- sessions must end all the same.
+local function forget_activity(digest)
+  local removed = redis.pcall('ZREM', activities, digest, digest .. '!')
+  return removed ~= 0
+end
+
+-- Ends one session: first the state, then the event. The sweep may have told of a natural end
+-- before, of a session whose record was gone, so that it could not find the index.
 local function drop(index, digest, why, user, now)
-  redis.call('DEL', records .. digest, activities .. digest)
+  redis.call('DEL', records .. digest)
   redis.call('ZREM', index, digest)
-  redis.call('ZREM', KEYS[3], due_member(index, digest))
-  emit('session.ended', digest, user, now, 'why', why)
+  local untold = forget_activity(digest)
+  if untold or (why ~= 'expired' and why ~= 'idle') then
+    emit('session.ended', digest, user, now, 'why', why)
+  end
 end
 
 -- Why the session in the index is over by itself, or nil while it lives.
 local function natural_end(digest, score, now)
   if tonumber(score) <= now then return 'expired' end
-  if redis.call('EXISTS', records .. digest, activities .. digest) < 2 then return 'idle' end
-  return nil
+  if redis.call('EXISTS', records .. digest) == 1 and rests_until(digest, now) then return nil end
+  return 'idle'
 end
 
 -- The index lives a little longer than its last session may.

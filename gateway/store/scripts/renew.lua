@@ -5,12 +5,12 @@
 -- what it would give away ends with the grace.
 local old, new, grace = ARGV[9], ARGV[11], tonumber(ARGV[13])
 local record = redis.call('GET', records .. old)
-local seen = redis.call('GET', activities .. old)
 local fields = parse(record)
-if not record or not seen then return {0, 'gone'} end
+local now = now_ms()
+local rested = rests_until(old, now)
+if not record or not rested then return {0, 'gone'} end
 if record ~= ARGV[10] or not fields then return {0, 'changed'} end
 if fields.g then return {0, 'renewed'} end
-local now = now_ms()
 local left = fields.x - now
 if left <= 0 then return {0, 'gone'} end
 local index = indexes .. fields.h
@@ -19,17 +19,14 @@ local signed_in = ARGV[15] ~= '' and '"t":' .. number(now) .. ',' or ''
 
 redis.call('SET', records .. new, head .. number(fields.x) .. ',' .. signed_in .. ARGV[12],
   'PX', number(left + margin))
-redis.call('SET', activities .. new, number(now), 'PX', number(math.min(fields.i, left)))
+note_activity(new, now, fields.i, fields.x)
 redis.call('ZADD', index, number(fields.x), new)
-set_due(index, new, now + math.min(fields.i, left))
 if grace > 0 and grace < left then
-  -- The grace never lets the old token rest longer than it might have.
-  local rest = math.min(grace, redis.call('PTTL', activities .. old))
   redis.call('SET', records .. old, head .. number(now + grace) .. ',' .. ARGV[14],
     'PX', number(grace + margin))
-  redis.call('SET', activities .. old, seen, 'PX', number(rest))
+  -- Its last activity stays: the grace never lets it rest longer than it might have.
+  note_activity(old, rested - fields.i, fields.i, now + grace)
   redis.call('ZADD', index, number(now + grace), old)
-  set_due(index, old, now + rest)
 else
   drop(index, old, 'rotated', fields.u, now)
 end

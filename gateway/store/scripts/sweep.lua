@@ -1,19 +1,18 @@
 -- Ends the sessions that are over by themselves, so that this too is an event, also for users who
--- never come back. A session that was touched meanwhile is looked at again when it may be over.
+-- never come back.
 -- ARGV: 9 batch. Returns {lost, how many were looked at, end state, end state, ...}.
 local now = now_ms()
-local members = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', number(now), 'LIMIT', 0, ARGV[9])
+local members = redis.call('ZRANGEBYSCORE', activities, '-inf', number(now), 'LIMIT', 0, ARGV[9])
 local reply = {0, #members}
 for _, member in ipairs(members) do
-  local digest, user_digest = string.match(member, '^(%x+):(%x+)$')
-  local index = indexes .. user_digest
-  local over = natural_end(digest, redis.call('ZSCORE', index, digest) or now, now)
-  if over then
+  local digest = string.match(member, '^(.-)!?$')
+  -- Both of a session's members may be due: then the first has ended it.
+  if redis.call('ZSCORE', activities, member) then
     local fields = parse(fetch(digest))
+    local index = indexes .. (fields and fields.h or '')
+    local over = fields and fields.x > now and 'idle' or 'expired'
     drop(index, digest, over, fields and fields.u or '', now)
     reply[#reply + 1] = over
-  else
-    set_due(index, digest, now + redis.call('PTTL', activities .. digest) + 1)
   end
 end
 reply[1] = lost
