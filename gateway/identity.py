@@ -201,7 +201,8 @@ def standing_of(
 ) -> Standing:
     """Return what checks need of a session; its header lines are rendered here and only here."""
     return Standing(
-        key=session.key,
+        partition=session.key.partition,
+        digest=session.key.digest,
         roles=_one_of(session.roles),
         expires_ms=session.expires_ms,
         idle_ms=_one_of(session.idle_ms),

@@ -131,9 +131,13 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What checks need of a live session and nothing else: memory holds very many of these."""
+    """What checks need of a live session and nothing else: memory holds very many of these.
 
-    key: SessionKey
+    The key stands here in its parts: a tuple would take 64 bytes more.
+    """
+
+    partition: str
+    digest: str
     roles: tuple[str, ...]
     expires_ms: int  # the absolute end
     idle_ms: int
@@ -144,6 +148,10 @@ class Standing:
     authenticated_ms: int = 0
     profiles: tuple[bytes, ...] = ()  # the same under the names of each profile that is enabled
     email: str = ""  # only where a profile is enabled: its proxies may ask for certain addresses
+
+    @property
+    def key(self) -> SessionKey:
+        return SessionKey(self.partition, self.digest)
 
     @property
     def idle_expires_ms(self) -> int:

@@ -18,7 +18,7 @@ from ..model import SessionKey, Standing
 # Includes the time that the machine was suspended; CLOCK_MONOTONIC does not, on Linux.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # What an entry takes besides its header lines and roles (measured, 64 bits).
-_ENTRY_BYTES = 548
+_ENTRY_BYTES = 480
 # The same of the profiles' header lines together with the e-mail address, and of each of them.
 _PROFILES_BYTES, _PROFILE_BYTES = 90, 41
 _EVICTED_AT_ONCE = 16  # a sixteenth: to find the oldest of a dict takes longer the more went before
@@ -46,7 +46,7 @@ class NearCache:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._clock = clock
-        self._entries: dict[SessionKey, Standing] = {}
+        self._entries: dict[str, Standing] = {}  # by digest
         self._bytes = 0
         self._trusted_until_ms = 0
         self.hits = self.misses = self.untrusted = 0
@@ -71,13 +71,14 @@ class NearCache:
     def recall(self, key: SessionKey) -> tuple[Standing, int] | None:
         """Return the session if it is known, has not ended by itself, and may be trusted."""
         now = self._clock() // 1_000_000
-        session = self._entries.get(key)
+        session = self._entries.get(key.digest)
         if now >= self._trusted_until_ms:
             self.untrusted += 1
             return None
         now += self._skew_ms
         if (
             session is None
+            or session.partition != key.partition
             or now >= session.expires_ms  # Redis may push nothing for long after a TTL ran out
             or now >= session.last_seen_ms + session.idle_ms
         ):
@@ -93,23 +94,21 @@ class NearCache:
 
     def keep(self, session: Standing) -> None:
         """Remember a session that was read in the stream's order."""
-        self.forget(session.key)
-        self._entries[session.key] = session
+        self._drop(session.digest)
+        self._entries[session.digest] = session
         self._bytes += _size(session)
         while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self._evict()
 
     def note_activity(self, key: SessionKey, seen_ms: int) -> None:
         """Note that Redis has a later activity of a session than the one that is remembered."""
-        old = self._entries.get(key)
+        old = self._entries.get(key.digest)
         if old is not None and seen_ms > old.last_seen_ms:
-            self._entries[key] = old.seen_at(seen_ms)
+            self._entries[key.digest] = old.seen_at(seen_ms)
 
     def forget(self, key: SessionKey) -> None:
         """Drop one session."""
-        old = self._entries.pop(key, None)
-        if old is not None:
-            self._bytes -= _size(old)
+        self._drop(key.digest)
 
     def forget_all(self) -> None:
         """Drop everything and the lease with it: the stream is broken, or Redis was flushed."""
@@ -117,10 +116,15 @@ class NearCache:
         self._entries.clear()
         self._bytes = 0
 
+    def _drop(self, digest: str) -> None:
+        old = self._entries.pop(digest, None)
+        if old is not None:
+            self._bytes -= _size(old)
+
     def _evict(self) -> None:
         count = len(self._entries) // _EVICTED_AT_ONCE + 1
-        for key in list(itertools.islice(self._entries, count)):
-            self.forget(key)
+        for digest in list(itertools.islice(self._entries, count)):
+            self._drop(digest)
 
 
 def _size(session: Standing) -> int:

@@ -25,6 +25,8 @@ from ..model import (
 )
 
 VERSION = 1
+# Left out of a record: what most sessions have needs no memory. Nothing left out gives a right.
+_LEFT_OUT: dict[str, object] = {"e": "", "n": "", "r": [], "m": {}, "k": False, "l": LOWEST_AAL}
 
 
 def rest_of_login(
@@ -39,7 +41,7 @@ def rest_of_login(
             "u": login.user,
             "e": login.email,
             "n": login.name,
-            "r": login.roles,
+            "r": list(login.roles),
             "dv": (device.id, device.name, device.type),
             "cl": (
                 login.client.ip,
@@ -63,10 +65,10 @@ def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
     """
     short = {"email": "e", "name": "n", "roles": "r", "metadata": "m", "aal": "l"}
     old = orjson.loads(record)
-    new = old | {short[k]: v for k, v in changes.items()}
+    new = old | {short[k]: [*v] if isinstance(v, tuple) else v for k, v in changes.items()}
     if "g" in old:
         new["l"] = min(old.get("l", LOWEST_AAL), new.get("l", LOWEST_AAL))
-    return orjson.dumps(new)
+    return _dumps(new)
 
 
 def rest_for_key(
@@ -97,7 +99,12 @@ def family_of(record: bytes) -> str:
 
 
 def _rest(fields: Mapping[str, object]) -> bytes:
-    return orjson.dumps(fields)[1:]
+    return _dumps(fields)[1:]
+
+
+def _dumps(fields: Mapping[str, object]) -> bytes:
+    told = {name: value for name, value in fields.items() if value != _LEFT_OUT.get(name)}
+    return orjson.dumps(told)
 
 
 def parse(key: SessionKey, record: bytes | None, activity: float | None) -> Session | None:
@@ -119,6 +126,7 @@ def parse(key: SessionKey, record: bytes | None, activity: float | None) -> Sess
 
 
 def _parse(key: SessionKey, fields: dict[str, object], activity: float | None) -> Session:
+    fields = _LEFT_OUT | fields
     if fields["v"] != VERSION or fields["d"] != key.digest:
         raise ValueError
     device, client = _texts(fields["dv"], 3), _texts(fields["cl"], 4)
@@ -135,9 +143,9 @@ def _parse(key: SessionKey, fields: dict[str, object], activity: float | None) -
         expires_ms=_instant(fields["x"]),
         idle_ms=_instant(fields["i"]),
         last_seen_ms=_last_seen(activity, _instant(fields["i"])),
-        metadata=_object(fields["m"]),
+        metadata={**_object(fields["m"])},
         remember=fields["k"] is True,
-        aal=_level(fields.get("l", LOWEST_AAL)),  # neither is in the records of 0.1.0
+        aal=_level(fields["l"]),
         authenticated_ms=_instant(fields.get("t", created_ms)),
     )
     _refuse_unfit(session)

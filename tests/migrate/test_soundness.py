@@ -45,7 +45,7 @@ class Ours:
         if is_public(rules):
             return True
         session = Standing(
-            key_of(TOKEN), request.groups, NOW_MS + MINUTE_MS, MINUTE_MS, NOW_MS, b"",
+            *key_of(TOKEN), request.groups, NOW_MS + MINUTE_MS, MINUTE_MS, NOW_MS, b"",
             email=request.email, aal=max(request.factors, 1),
         )  # fmt: skip
         return bool(request.factors) and not refusal(session, NOW_MS, rules, self.narrowing)

@@ -24,7 +24,7 @@ def standing(
     idle_ms: int = FAR_MS,
     identity: bytes = BLOCK,
 ) -> Standing:
-    return Standing(key, ("staff",), expires_ms, idle_ms, seen_ms, identity)
+    return Standing(*key, ("staff",), expires_ms, idle_ms, seen_ms, identity)
 
 
 class Clock:
@@ -100,6 +100,14 @@ def test_an_entry_ends_by_its_own_clocks(
     assert (recalled is not None) is (passed_ms < min(idle_ms, left_ms))
     if recalled is not None:
         assert recalled[1] == redis_ms + passed_ms
+
+
+def test_a_digest_alone_recalls_nothing() -> None:
+    """The partition counts too, although no two tokens have one digest."""
+    near = cache(Clock())
+    near.keep(standing())
+    assert near.recall(SessionKey("01", KEYS[0].digest)) is None
+    assert near.recall(KEYS[0]) is not None
 
 
 def test_activity_only_moves_forward_and_never_creates() -> None:
