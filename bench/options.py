@@ -40,5 +40,5 @@ def parse(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--revocations", type=int, default=300)
     parser.add_argument("--only", default="", metavar="NAME", help="a table "
                         f"({', '.join(TABLES)}), or rows whose name holds this")  # fmt: skip
-    parser.add_argument("--full", action="store_true", help="also a million sessions in memory")
+    parser.add_argument("--full", action="store_true", help="also a million sessions in Redis")
     return Options(**vars(parser.parse_args(arguments)))

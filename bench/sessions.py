@@ -15,7 +15,10 @@ _AT_ONCE = 16
 _RULES = SignInRules(Lifetime(4 * 3_600_000, 30 * 86_400_000), 5, "evict", one_per_device=True)
 _CLIENT = Client(
     "203.0.113.7",
-    user_agent="Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/120.0 Safari/537.36",
+    country="DE",
+    city="Berlin",
+    user_agent="Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 "
+    "(KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -65,9 +66,9 @@ def partition_of_user(user: str, partitions: int) -> str:
 def digest_of_user(user: str) -> str:
     """Return a fixed-length stand-in for a user id; ids never reach a Redis key as they came.
 
-    160 bits: nobody who may choose ids can find two that share sessions.
+    160 bits, in base64url: nobody who may choose ids can find two that share sessions.
     """
-    return hashlib.sha256(user.encode()).hexdigest()[:40]
+    return urlsafe_b64encode(hashlib.sha256(user.encode()).digest()[:20]).rstrip(b"=").decode()
 
 
 def key_of_cookies(headers: Sequence[str], name: str, partitions: int) -> SessionKey | Reason:

@@ -7,6 +7,7 @@ JSON, which Lua's cjson cannot do faithfully (it turns `[]` into `{}`).
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 
 import orjson
@@ -36,7 +37,7 @@ def rest_of_login(
     return _rest(
         {
             "v": VERSION,
-            "d": key.digest,
+            "d": short(key),
             "h": user_digest,
             "u": login.user,
             "e": login.email,
@@ -81,7 +82,7 @@ def rest_for_key(
     (`t`) is left to the script.
     """
     fields = orjson.loads(record)
-    fields |= {"d": key.digest, "f": family_of(record)}
+    fields |= {"d": short(key), "f": family_of(record)}
     left_out = {"c", "x"}
     if in_grace:
         fields["g"] = True
@@ -92,10 +93,15 @@ def rest_for_key(
 
 
 def family_of(record: bytes) -> str:
-    """Return the digest of the first key that the session of this record had."""
+    """Return the digest, short, of the first key that the session of this record had."""
     fields = orjson.loads(record)
     family: str = fields.get("f", fields["d"])
     return family
+
+
+def short(key: SessionKey) -> str:
+    """Return the digest as a record has it: base64url, ten characters fewer than in hex."""
+    return urlsafe_b64encode(bytes.fromhex(key.digest)).rstrip(b"=").decode()
 
 
 def _rest(fields: Mapping[str, object]) -> bytes:
@@ -127,7 +133,7 @@ def parse(key: SessionKey, record: bytes | None, activity: float | None) -> Sess
 
 def _parse(key: SessionKey, fields: dict[str, object], activity: float | None) -> Session:
     fields = _LEFT_OUT | fields
-    if fields["v"] != VERSION or fields["d"] != key.digest:
+    if fields["v"] != VERSION or fields["d"] != short(key):
         raise ValueError
     device, client = _texts(fields["dv"], 3), _texts(fields["cl"], 4)
     created_ms = _instant(fields["c"])

@@ -185,13 +185,13 @@ def test_new_tokens_are_well_formed_and_never_alike() -> None:
 
 
 @given(user=st.text(st.characters(codec="utf-8"), max_size=40))
-def test_a_user_id_reaches_redis_as_hex_only(user: str) -> None:
-    """Whatever the id holds, its partition exists and its digest is forty hex digits."""
+def test_a_user_id_reaches_redis_as_a_digest_only(user: str) -> None:
+    """Whatever the id holds, its partition exists and its digest is 160 bits in base64url."""
     for partitions in (1, 16, 256):
         assert 0 <= int(partition_of_user(user, partitions), 16) < partitions
     digest = digest_of_user(user)
-    assert len(digest) == 40
-    assert set(digest) <= set(string.hexdigits.lower())
+    assert len(digest) == 27
+    assert set(digest) <= set(string.ascii_letters + string.digits + "-_")
 
 
 NOISE = st.lists(

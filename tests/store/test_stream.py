@@ -17,6 +17,7 @@ import pytest
 from gateway.errors import StoreUnavailable
 from gateway.identity import standing_of
 from gateway.model import SessionKey
+from gateway.store import records
 from gateway.store.keys import Keys
 from gateway.store.link import Stream
 from gateway.store.near_cache import NearCache
@@ -32,11 +33,11 @@ FENCE = KEYS.fence("00", "!other-500.7.1")
 START_MS = 1_800_000_000_000
 
 
-def record(role: str = "member", digest: str = KEY.digest) -> bytes:
+def record(role: str = "member", key: SessionKey = KEY) -> bytes:
     return orjson.dumps(
-        {"c": START_MS, "x": START_MS + 10**9, "v": 1, "d": digest, "h": "0" * 40, "u": "ann",
-         "e": "", "n": "", "r": [role], "dv": ["d", "n", "desktop"], "cl": ["", "", "", ""],
-         "i": IDLE_MS, "m": {}, "k": False}
+        {"c": START_MS, "x": START_MS + 10**9, "v": 1, "d": records.short(key), "h": "0" * 27,
+         "u": "ann", "r": [role], "dv": ["d", "n", "desktop"], "cl": ["", "", "", ""],
+         "i": IDLE_MS}
     )  # fmt: skip
 
 
@@ -439,7 +440,7 @@ async def test_nonsense_ends_the_connection(simulation: Simulation, nonsense: by
 @pytest.mark.parametrize(
     "value",
     [
-        b"", b"{}", b"null", b"nonsense", record(digest="cd" * 16), [b"a"], 7,
+        b"", b"{}", b"null", b"nonsense", record(key=SessionKey("00", "cd" * 16)), [b"a"], 7,
         Exception("WRONGTYPE no string"),
     ],
 )  # fmt: skip

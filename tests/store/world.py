@@ -25,7 +25,7 @@ from gateway.credentials import (
 from gateway.lifetime import Lifetime
 from gateway.model import Actor, Client, Device, Ended, Login, Session, SessionKey
 from gateway.ports import Reading, SignInRules
-from gateway.store import link, reader
+from gateway.store import link, reader, records
 from gateway.store.keys import Keys
 from gateway.store.link import Stream
 from gateway.store.redis_store import RedisStore, connect
@@ -83,7 +83,7 @@ class World:
         fields = orjson.loads(await self.client.get(self.keys.record(session.key)))
         keys = [fresh_key(session.user)[1] for _ in range(count)]
         for key in keys:
-            record = orjson.dumps(fields | {"d": key.digest})
+            record = orjson.dumps(fields | {"d": records.short(key)})
             pipeline.set(self.keys.record(key), record, pxat=session.expires_ms)
             rests_until = session.last_seen_ms + session.idle_ms
             pipeline.zadd(self.keys.activities(key.partition), {key.digest: rests_until})
