@@ -11,11 +11,13 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 from redis.asyncio import Redis
 
+from . import pages
 from .adapters import authelia, oauth2_proxy
 from .adapters.connection import CheckServer
 from .adapters.listener import CheckListener
@@ -26,6 +28,7 @@ from .admin.tokens import Grant, Grants
 from .alerts import Alert
 from .authorizer import Authorizer
 from .config import ProfileName, Settings
+from .config.settings import Assertion as AssertionSettings
 from .config.settings import Policy as PolicySettings
 from .credentials import CookieOptions
 from .decision import Decision
@@ -34,7 +37,7 @@ from .devices import load_parser
 from .embedded import EmbeddedValkey
 from .errors import ConfigurationError, StoreUnavailable
 from .geo import Geo
-from .identity import standing_of
+from .identity import HeaderSet, standing_of
 from .listening import Door, GrpcListening, Listening
 from .model import CheckRequest, Standing
 from .policy import Policy
@@ -48,6 +51,9 @@ from .store import AlertQueue, Lists, MemoryOptions, RedisStore, connect
 from .telemetry import CheckObserver, Metrics, NearCacheFigures, configure_logs
 from .touches import Touches
 from .workers import Inbox, Workers, read_assignment, report
+
+if TYPE_CHECKING:
+    from .assertion import Assertions  # imported where it is used: it takes 0.1 s
 
 _RETRY_OPEN_S = 0.5
 _POLL_S = 5.0
@@ -76,7 +82,7 @@ class App:
         self._sockets = sockets
         self._workers: Workers | None = None
         self._metrics = Metrics()
-        native = settings.identity.header_set
+        native = settings.identity.native
         others = tuple(settings.identity.of(name) for name in settings.check.profiles)
         self._stand = partial(standing_of, native=native, profiles=others)
         self._store = self._build_store(redis_url)
@@ -88,6 +94,7 @@ class App:
         self._geo = Geo(settings.geo.city, settings.geo.asn, self._count_geo)
         if not sockets:
             self._geo.open()
+        self._assertions = _assertions(settings.identity.assertion)
         self._sessions = Sessions(
             self._store, self._sign_in_rules(), settings.redis.partitions, (native, *others),
             self._geo.locate,
@@ -124,6 +131,7 @@ class App:
                 await self._background(stack, self._delivery.run(self._opened))
                 await self._background(stack, self._alert_queue.run())
                 await self._serve_admin(stack)
+                await self._serve_pages(stack)
             leave = await self._serve_checks(stack)
             if not self._sockets:
                 await self._background(stack, self._reloading.run())
@@ -206,13 +214,21 @@ class App:
         settings = self._settings
         return CheckListener(
             self._authorizer,
-            Wording(settings.pages.login_url, settings.identity.header_set.nobody),
+            self._wording(settings.identity.native),
             Trusted(settings.check.trusted_proxies, settings.check.trusted_hops),
             profiles=[self._build_profile(*each) for each in enumerate(settings.check.profiles)],
             observe=self._observer,
             on_fault=lambda error: log.error("check_failed", exc_info=error),
             on_stranger=self._observer.note_stranger,
         )
+
+    def _wording(self, told: HeaderSet, profile: int | None = None) -> Wording:
+        settings = self._settings
+        return Wording(
+            settings.pages.login_url, told.nobody, profile,
+            assertion=None if self._assertions is None else self._assertions.line,
+            remove_unset=settings.identity.remove_unset,
+        )  # fmt: skip
 
     def _build_authorizer(
         self, policy: Policy, on_activity: Callable[[Standing, int], None]
@@ -269,8 +285,7 @@ class App:
 
     def _build_profile(self, number: int, name: ProfileName) -> Profile:
         settings = self._settings
-        nobody = settings.identity.of(name).nobody
-        wording = Wording(settings.pages.login_url, nobody, number)
+        wording = self._wording(settings.identity.of(name), number)
         if name == "authelia":
             return authelia.profile(wording, settings.check.authelia.ext_authz_prefix)
         asked = settings.check.oauth2_proxy
@@ -474,6 +489,26 @@ class App:
         context = tls_context(admin.tls_cert, admin.tls_key) if admin.tls_cert else None
         for address in admin.listen:
             await web.SockSite(runner, bind(address, "admin.listen"), ssl_context=context).start()
+
+    async def _serve_pages(self, stack: contextlib.AsyncExitStack) -> None:
+        listen = self._settings.pages.listen
+        if self._assertions is None or not listen:
+            return
+        runner = web.AppRunner(pages.build(self._assertions.public), access_log=None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        for address in listen:
+            await web.SockSite(runner, bind(address, "pages.listen")).start()
+
+
+def _assertions(asked: AssertionSettings) -> Assertions | None:
+    """Return what signs, where anything is to be signed."""
+    if not asked.is_on:
+        return None
+    from .assertion import Assertions, Keys, Terms
+
+    terms = Terms(asked.header, asked.issuer, asked.audience, asked.lifetime)
+    return Assertions(Keys(asked.keys.get_secret_value()), terms)
 
 
 def serve(settings: Settings, source: Source) -> None:

@@ -31,12 +31,14 @@ class HeaderSet:
     """The identity headers of some endpoints: each name, and where its value comes from.
 
     A source is one of `FIELDS`, or `metadata.` and a key. `raw_utf8` leaves values as they are, for
-    applications that do not decode.
+    applications that do not decode. `assertion` names one more header, which `assertion` signs; "":
+    there is none.
     """
 
     headers: tuple[tuple[str, str], ...]
     separator: str = ","
     raw_utf8: bool = False
+    assertion: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,7 +47,8 @@ class HeaderSet:
     @property
     def nobody(self) -> bytes:
         """The header lines where nobody is known: all there, all empty."""
-        return lines((name, "") for name in self.names)
+        signed = (self.assertion,) if self.assertion else ()
+        return lines((name, "") for name in (*self.names, *signed))
 
 
 # Our own names, and those of the peers whose place the gateway can take. The preferred username is
@@ -81,6 +84,8 @@ NOBODY = NATIVE.nobody
 
 # nginx answers 500 from about 4 kB of head; with our other headers this keeps below 3 kB.
 MAX_BLOCK = 2560
+# An assertion's head, issuer, audience, times and signature, and the name of its header.
+_AROUND_CLAIMS = 640
 
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^\s|\s\Z")
 _KEPT = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -152,9 +157,15 @@ def problems_of(session: Session, told: HeaderSet) -> list[tuple[str, str]]:
             _written(session, source, told)
         except ValueError as error:
             found.append((source, f"{error}, so {name} cannot tell it"))
-    if not found and len(lines(headers_of(session, told))) > MAX_BLOCK:
+    if not found and _length(session, told) > MAX_BLOCK:
         found.append(("roles", f"with all identity headers exceed {MAX_BLOCK} bytes"))
     return found
+
+
+def _length(session: Session, told: HeaderSet) -> int:
+    """Return how long the lines become, an assertion by its greatest length."""
+    signed = (len(claims_of(session)) + _AROUND_CLAIMS) * 4 // 3 if told.assertion else 0
+    return len(lines(headers_of(session, told))) + signed
 
 
 # What proxies and servers act on, and what the answers of the gateway say themselves.
@@ -174,7 +185,8 @@ _NAME = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*", re.ASCII)
 def name_problems(told: HeaderSet) -> list[tuple[str, str]]:
     """Return what is wrong with the names and sources, as (header, message) pairs."""
     found, seen = [], set[str]()
-    for name, source in told.headers:
+    signed = ((told.assertion, "user"),) if told.assertion else ()
+    for name, source in (*told.headers, *signed):
         folded = re.sub("[_.]", "-", name.lower())
         if not _NAME.fullmatch(name):
             found.append((name, "write letters, digits and single - only: proxies drop the rest"))
@@ -197,7 +209,9 @@ Stand = Callable[[Session], Standing]
 
 
 def standing_of(
-    session: Session, native: HeaderSet = NATIVE, profiles: tuple[HeaderSet, ...] = ()
+    session: Session,
+    native: HeaderSet = NATIVE,
+    profiles: tuple[HeaderSet, ...] = (),
 ) -> Standing:
     """Return what checks need of a session; its header lines are rendered here and only here."""
     return Standing(
@@ -213,7 +227,21 @@ def standing_of(
         authenticated_ms=session.authenticated_ms,
         profiles=tuple([lines(headers_of(session, each)) for each in profiles]),
         email=session.email if profiles else "",
+        claims=claims_of(session) if native.assertion else b"",
     )
+
+
+def claims_of(session: Session) -> bytes:
+    """Return what an assertion says of a session: names of RFC 7519, OpenID Connect, RFC 9068."""
+    claims: dict[str, object] = {"sub": session.user, "sid": session.id}
+    if session.email:
+        claims["email"] = session.email
+    if session.name:
+        claims["name"] = session.name
+    claims |= {"roles": session.roles, "aal": session.aal}
+    if session.authenticated_ms:
+        claims["auth_time"] = session.authenticated_ms // 1000
+    return json.dumps(claims, separators=(",", ":")).encode()
 
 
 @lru_cache(maxsize=1024)

@@ -148,6 +148,7 @@ class Standing:
     authenticated_ms: int = 0
     profiles: tuple[bytes, ...] = ()  # the same under the names of each profile that is enabled
     email: str = ""  # only where a profile is enabled: its proxies may ask for certain addresses
+    claims: bytes = b""  # what an assertion says of it, as JSON; only where they are signed
 
     @property
     def key(self) -> SessionKey:

@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "alerts",
+            "assertion",
             "child",
             "conditions",
             "coverage",

@@ -18,19 +18,17 @@ RETRY_AFTER = ("Retry-After", "1")
 _END = NEVER_CACHED + b"Content-Length: 0\r\n\r\n"
 
 
-def allow(decision: Decision, wording: Wording) -> Answer:
+def allow(decision: Decision, request: CheckRequest | None, wording: Wording) -> Answer:
     """Return an allow with every managed header: what is missing here, some proxies keep from
     the client. The status is exactly 200, but for a peer that answers otherwise.
     """
-    known, profile = wording.nobody, wording.profile
-    if decision.session is not None:
-        session = decision.session
-        known = session.identity if profile is None else session.profiles[profile]
-    return Answer(wording.allows, known + NEVER_CACHED)
+    return Answer(wording.allows, wording.told(decision, request) + NEVER_CACHED)
 
 
-def allowed(decision: Decision, wording: Wording) -> bytes:
+def allowed(decision: Decision, request: CheckRequest | None, wording: Wording) -> bytes:
     """Return what `allow` answers as it goes over the wire: the way of a check has no detours."""
+    if not wording.plain:
+        return wording.opening + wording.told(decision, request) + _END
     session = decision.session
     if session is None:
         return wording.opening + wording.nobody + _END
@@ -47,7 +45,7 @@ def auth_request(
 ) -> Answer:
     """Answer nginx: it knows 2xx, 401 and 403, makes 500 of all else, and ignores bodies."""
     if decision.reason is None:
-        return allow(decision, wording)
+        return allow(decision, request, wording)
     reason = _reason(decision.reason)
     if decision.kind is not Kind.SIGN_IN:
         return _bare(HTTPStatus.FORBIDDEN, reason, *_step_up(decision))
@@ -64,7 +62,7 @@ def passed_on(
     `unknown` is the status for "we do not know" that this proxy cannot take for an allow.
     """
     if decision.reason is None:
-        return allow(decision, wording)
+        return allow(decision, request, wording)
     page = request is not None and request.navigation
     if decision.kind is Kind.SIGN_IN:
         login = login_url(request, wording)

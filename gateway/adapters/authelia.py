@@ -6,6 +6,7 @@ names of the identity headers, and which header of a 401 says where to sign in.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from multidict import istr
@@ -40,9 +41,11 @@ def profile(wording: Wording, ext_authz_prefix: str) -> Profile:
         wording,
         exact={
             "/api/authz/auth-request": Adapter("authelia_auth_request", read, write),
-            "/api/authz/forward-auth": Adapter(
-                "authelia_forward_auth", forward_auth.read, forward_auth.write
+            "/api/authz/forward-auth": replace(forward_auth.ADAPTER, name="authelia_forward_auth"),
+        },
+        below={
+            ext_authz_prefix: replace(
+                ext_authz_http.ADAPTER, name="authelia_ext_authz", read=read_below
             ),
         },
-        below={ext_authz_prefix: Adapter("authelia_ext_authz", read_below, ext_authz_http.write)},
     )

@@ -9,7 +9,7 @@ and a status OK beside a denied_response are all an allow.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -18,9 +18,10 @@ from google.protobuf.message import DecodeError
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from ..decision import Decision, Reason
-from ..identity import MAX_BLOCK, lines
+from ..identity import MAX_BLOCK
 from ..model import CheckRequest
 from .answers import passed_on
+from .ext_authz_http import FAMILY, REMOVE, without_unset
 from .messages import CheckRequest as Asked
 from .messages import CheckResponse
 from .wire import (
@@ -48,7 +49,6 @@ MAX_HEADERS = 512  # as over HTTP; Envoy's default is 100
 _METHOD, _PATH, _HOST, _SOURCE = map(istr, (":method", ":path", ":authority", ":source"))
 _ATTRIBUTES = frozenset({_METHOD, _PATH, _HOST})
 _UNIX = "unix"  # the client reached Envoy over a Unix socket: it has no address
-_REMOVE = "x-envoy-auth-headers-to-remove"  # Envoy's own name for it, where it asks over HTTP
 
 _PERMISSION_DENIED = 7  # google.rpc.Code
 _REMEMBERED = 8192
@@ -147,8 +147,12 @@ def write(decision: Decision, request: CheckRequest | None, wording: Wording) ->
     if decision.reason is not None:
         return answer
     known = answer.head.removesuffix(NEVER_CACHED)  # here a head is added to the client's request
-    aliases = _aliases(request.header_names if request else (), known)
-    return answer._replace(head=known + (lines([(_REMOVE, ",".join(aliases))]) if aliases else b""))
+    told = dict(_pairs(known))
+    unset = told.pop(REMOVE, b"").decode()
+    aliases = _aliases(request.header_names if request else (), {*told, *unset.split(",")})
+    removed = ",".join([unset, *aliases] if unset else aliases)
+    told[REMOVE] = removed.encode()
+    return answer._replace(head=_lines(told) if removed else known)
 
 
 def on_the_wire(answer: Answer) -> bytes:
@@ -171,7 +175,7 @@ def _denied(answer: Answer) -> bytes:
 
 def _allowed(head: bytes) -> bytes:
     pairs = dict(_pairs(head))
-    remove = pairs.pop(_REMOVE, b"").decode()
+    remove = pairs.pop(REMOVE, b"").decode()
     return _serialized(
         status={},  # it is there, and its code is OK
         ok_response={
@@ -201,7 +205,11 @@ def _pairs(head: bytes) -> list[tuple[str, bytes]]:
     return [(name.decode(), value) for name, _, value in found]
 
 
-def _aliases(header_names: Sequence[str], known: bytes) -> list[str]:
+def _lines(pairs: Mapping[str, bytes]) -> bytes:
+    return b"".join(b"%s: %s\r\n" % (name.encode(), value) for name, value in pairs.items())
+
+
+def _aliases(header_names: Sequence[str], names: Collection[str]) -> list[str]:
     """Return the client's headers that an application could take for ours.
 
     WSGI, CGI and PHP make one variable of X-Auth-User, X_Auth_User and X.Auth.User. The exact name
@@ -210,8 +218,8 @@ def _aliases(header_names: Sequence[str], known: bytes) -> list[str]:
     suspects = [name for name in header_names if _ODD.search(name)]
     if not suspects:
         return suspects
-    managed = {name.lower() for name, _ in _pairs(known)}
+    managed = {name.lower() for name in names}
     return [name for name in suspects if _ODD.sub("-", name).lower() in managed]
 
 
-ADAPTER = Adapter("ext_authz_grpc", read, write)
+ADAPTER = Adapter("ext_authz_grpc", read, write, FAMILY, without_unset)

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from multidict import istr
 
 from ..decision import Decision, Reason
+from ..identity import lines
 from ..model import CheckRequest
 from .answers import passed_on
 from .wire import (
@@ -25,6 +26,7 @@ from .wire import (
     is_preflight,
     scheme_of,
     sole,
+    split_unset,
 )
 
 PREFIX = "/check/ext_authz"
@@ -70,4 +72,14 @@ def _address(subrequest: Subrequest, trusted: Trusted) -> str | None:
     return forwarded_address(sole(subrequest, X_FORWARDED_FOR), trusted)
 
 
-ADAPTER = Adapter("ext_authz_http", read, write)
+FAMILY = "ext_authz"
+REMOVE = "x-envoy-auth-headers-to-remove"
+
+
+def without_unset(known: bytes) -> bytes:
+    """Name what has no value, so that Envoy removes it."""
+    kept, unset = split_unset(known)
+    return kept + lines([(REMOVE, ",".join(unset).lower())]) if unset else kept
+
+
+ADAPTER = Adapter("ext_authz_http", read, write, FAMILY, without_unset)

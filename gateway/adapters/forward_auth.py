@@ -25,6 +25,7 @@ from .wire import (
     is_preflight,
     scheme_of,
     sole,
+    split_unset,
 )
 
 X_FORWARDED_METHOD = istr("X-Forwarded-Method")
@@ -59,4 +60,9 @@ def write(decision: Decision, request: CheckRequest | None, wording: Wording) ->
     return passed_on(decision, request, wording, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-ADAPTER = Adapter("forward_auth", read, write)
+def without_unset(known: bytes) -> bytes:
+    """Leave out what has no value: Traefik then removes the client's."""
+    return split_unset(known)[0]
+
+
+ADAPTER = Adapter("forward_auth", read, write, "forward_auth", without_unset)

@@ -27,6 +27,7 @@ from .wire import (
     Subrequest,
     Trusted,
     Wording,
+    endpoint_of,
 )
 
 ADAPTERS = {
@@ -72,8 +73,8 @@ class CheckListener:
         self._below: dict[str, Endpoint] = {}
         self._pages: dict[str, Page] = {}
         for each in (Profile(wording, ADAPTERS, BELOW), *profiles):
-            self._exact |= {path: Endpoint(a, each.wording) for path, a in each.exact.items()}
-            self._below |= {path: Endpoint(a, each.wording) for path, a in each.below.items()}
+            self._exact |= {path: endpoint_of(a, each.wording) for path, a in each.exact.items()}
+            self._below |= {path: endpoint_of(a, each.wording) for path, a in each.below.items()}
             self._pages |= each.pages
 
     def answer_now(self, subrequest: Subrequest) -> bytes | None:
@@ -93,7 +94,7 @@ class CheckListener:
             else:
                 known, decision = None, DENIALS[asked]
             if decision.reason is None:
-                answer = allowed(decision, wording)
+                answer = allowed(decision, known, wording)
             else:
                 refused = adapter.write(decision, known, wording)
                 answer = refused.on_the_wire(headless=subrequest.method == "HEAD")
@@ -111,7 +112,7 @@ class CheckListener:
                 return await self._open(subrequest)
             adapter, wording = endpoint
         else:
-            wording = self._wording
+            adapter, wording = endpoint_of(adapter, self._wording)
         known: CheckRequest | None = None
         decision = DENIALS[Reason.INTERNAL_ERROR]
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
@@ -16,7 +16,7 @@ from multidict import CIMultiDictProxy, istr
 
 from ..decision import Decision, Reason
 from ..identity import NOBODY, lines
-from ..model import CheckRequest
+from ..model import CheckRequest, Standing
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -81,6 +81,10 @@ class Answer(NamedTuple):
         )
 
 
+Assert = Callable[[Standing, str], bytes]
+Without = Callable[[bytes], bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Wording:
     """What the operator chose about answers."""
@@ -89,10 +93,24 @@ class Wording:
     nobody: bytes = NOBODY  # the identity headers of an allow that knows nobody
     profile: int | None = None  # which profile's header lines of a session; None: the native ones
     allows: HTTPStatus = HTTPStatus.OK
+    assertion: Assert | None = None  # one more header line, signed for the host that is asked
+    remove_unset: tuple[str, ...] = ()  # families whose proxies remove what has no value
+    without: Without | None = None  # how that is said to the proxy of one endpoint
     opening: bytes = field(init=False)  # of an allow, as it goes over the wire
+    plain: bool = field(init=False)  # an allow says a session's identity lines and nothing else
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "opening", _STATUS_LINES[self.allows])
+        object.__setattr__(self, "plain", self.assertion is None and self.without is None)
+
+    def told(self, decision: Decision, request: CheckRequest | None) -> bytes:
+        """Return the identity lines of an allow."""
+        known, session = self.nobody, decision.session
+        if session is not None:
+            known = session.identity if self.profile is None else session.profiles[self.profile]
+            if self.assertion is not None:
+                known += self.assertion(session, "" if request is None else request.host)
+        return known if self.without is None else self.without(known)
 
 
 Read = Callable[[Subrequest, "Trusted"], CheckRequest | Reason]
@@ -106,6 +124,16 @@ class Adapter:
     name: str
     read: Read
     write: Write
+    family: str = ""
+    without: Without | None = None  # how its proxy is told to remove what has no value
+
+
+@lru_cache(maxsize=8192)
+def split_unset(block: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """Return the header lines that have a value, and the names of the others."""
+    every = block.split(b"\r\n")[:-1]
+    kept = b"".join(line + b"\r\n" for line in every if not line.endswith(b": "))
+    return kept, tuple(line[:-2].decode() for line in every if line.endswith(b": "))
 
 
 class Endpoint(NamedTuple):
@@ -113,6 +141,14 @@ class Endpoint(NamedTuple):
 
     adapter: Adapter
     wording: Wording
+
+
+@lru_cache(maxsize=64)
+def endpoint_of(adapter: Adapter, wording: Wording) -> Endpoint:
+    """Return an adapter with the wording that its proxy is to get."""
+    if adapter.family not in wording.remove_unset:
+        return Endpoint(adapter, wording)
+    return Endpoint(adapter, replace(wording, without=adapter.without))
 
 
 Page = Callable[[Subrequest], Awaitable[Answer]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..rules import problems_of
 from .settings import (
     WORKER,
     Admin,
+    Assertion,
     Check,
     Cookie,
     Events,
@@ -157,15 +159,40 @@ def _profile_dangers(check: Check) -> list[Problem]:
 
 def _identity_dangers(identity: Identity) -> list[Problem]:
     sections = {
-        "identity": identity,
-        "identity.oauth2_proxy": identity.oauth2_proxy,
-        "identity.authelia": identity.authelia,
+        "identity": identity.native,
+        "identity.oauth2_proxy": identity.of("oauth2-proxy"),
+        "identity.authelia": identity.of("authelia"),
     }
-    return [
+    found = [
         Problem(f"{place}.headers" + (f".{name}" if name else ""), message)
         for place, told in sections.items()
-        for name, message in name_problems(told.header_set)
+        for name, message in name_problems(told)
     ]
+    return found + _assertion_dangers(identity.assertion)
+
+
+def _assertion_dangers(assertion: Assertion) -> list[Problem]:
+    place = "identity.assertion"
+    if not assertion.is_on:
+        told = assertion.issuer or assertion.audience
+        return [Problem(f"{place}.keys", "is empty, so nothing is signed; add it")] if told else []
+    found = []
+    if not assertion.issuer:
+        found.append(
+            Problem(f"{place}.issuer", "is empty; name this gateway, https://app.example.com")
+        )
+    found += [
+        Problem(f"{place}.{name}", "must be printable ASCII")
+        for name, text in (("issuer", assertion.issuer), ("audience", assertion.audience))
+        if not re.fullmatch(r"[!-~]*", text)
+    ]
+    from ..assertion import BadKeys, Keys  # takes 0.1 s
+
+    try:
+        Keys(assertion.keys.get_secret_value())
+    except BadKeys as error:
+        found.append(Problem(f"{place}.keys", str(error)))
+    return found
 
 
 def _geo_dangers(geo: Geo) -> list[Problem]:
@@ -261,13 +288,6 @@ def warnings_of(settings: Settings) -> list[Problem]:
         open_to_all = " and ".join(settings.admin.without_token)
         found.append(Problem("admin.without_token", f"anybody who reaches it reads {open_to_all}"))
     found += _policy_warnings(settings.policy, settings.session.lifetime)
-    found += [
-        Problem(place, "has no effect in this version")
-        for place, is_set in (
-            ("pages.listen", settings.pages.listen),
-        )
-        if is_set
-    ]
     if settings.revocation.confirm_timeout < 1.05 * settings.revocation.lease:
         found.append(
             Problem(
@@ -291,6 +311,12 @@ def _identity_warnings(settings: Settings) -> list[Problem]:
         for place, told in sections.items()
         if told.raw_utf8
     ]
+    if identity.assertion.is_on and not settings.pages.listen:
+        found.append(
+            Problem("pages.listen", "is empty: no application can fetch the keys of assertions")
+        )
+    if settings.pages.listen and not identity.assertion.is_on:
+        found.append(Problem("pages.listen", "serves nothing without identity.assertion.keys"))
     if profiles and not settings.pages.login_url:
         found.append(
             Problem("pages.login_url", "is empty: the profiles cannot send anybody to sign in")

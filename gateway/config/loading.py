@@ -24,7 +24,14 @@ from .settings import ENV_PREFIX, Settings
 _ENV_OF_COMMANDS = frozenset({"GW_ADMIN_URL", "GW_ADMIN_TOKEN", "GW_CONFIG"})
 _FILE_SUFFIX = "_file"
 _UNKNOWN = "no such setting; remove it or check its spelling"
-SECRETS = frozenset({("redis", "url"), ("redis", "password"), ("postgres", "dsn")})
+SECRETS = frozenset(
+    {
+        ("redis", "url"),
+        ("redis", "password"),
+        ("postgres", "dsn"),
+        ("identity", "assertion", "keys"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +128,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _read_secret_files(values: dict[str, Any]) -> list[Problem]:
     """Replace every `<secret>_file` by what the file holds."""
     problems = []
-    for section, key in sorted(SECRETS):
-        table = values.get(section)
-        if isinstance(table, dict):
-            values[section], found = _with_secret(table, section, key)
-            problems += found
+    for *sections, key in sorted(SECRETS):
+        table = _copied(values, sections)
+        if table is not None:
+            problems += _read_secret(table, ".".join(sections), key)
     events = values.get("events")
     if isinstance(events, dict) and isinstance(events.get("webhooks"), list):
         values["events"], found = _with_webhook_secrets(events)
@@ -133,13 +139,23 @@ def _read_secret_files(values: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _with_secret(
-    table: dict[str, Any], section: str, key: str
-) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the table with `key` from the file that it names, if it names one."""
+def _copied(values: dict[str, Any], sections: list[str]) -> dict[str, Any] | None:
+    """Return the table of nested sections if there is one, copied so that it can be changed."""
+    table: Any = values
+    for section in sections:
+        below = table.get(section)
+        if not isinstance(below, dict):
+            return None
+        table[section] = dict(below)
+        table = table[section]
+    return table
+
+
+def _read_secret(table: dict[str, Any], section: str, key: str) -> list[Problem]:
+    """Put into `key` of the table what the file holds that it names, if it names one."""
     if key + _FILE_SUFFIX not in table:
-        return table, []
-    table, problems = dict(table), []
+        return []
+    problems = []
     place, path = f"{section}.{key}{_FILE_SUFFIX}", table.pop(key + _FILE_SUFFIX)
     if key in table:
         problems.append(Problem(place, f"{section}.{key} is set too; keep one of them"))
@@ -152,7 +168,7 @@ def _with_secret(
     else:
         if not table[key]:
             problems.append(Problem(place, "the file is empty; write the secret into it"))
-    return table, problems
+    return problems
 
 
 def _with_webhook_secrets(events: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -160,10 +176,10 @@ def _with_webhook_secrets(events: dict[str, Any]) -> tuple[dict[str, Any], list[
     webhooks, problems = [], []
     for number, each in enumerate(events["webhooks"], 1):
         if isinstance(each, dict):
-            table, found = _with_secret(each, f"events.webhooks[{number}]", "secrets")
+            table = dict(each)
+            problems += _read_secret(table, f"events.webhooks[{number}]", "secrets")
             if "secrets" + _FILE_SUFFIX in each:
                 table["secrets"] = str(table.get("secrets", "")).split()
-            problems += found
             webhooks.append(table)
         else:
             webhooks.append(each)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -237,15 +238,44 @@ class ToldAuthelia(Told):
     headers: dict[str, str] = Field(default=dict(AUTHELIA.headers))
 
 
+def _assertion_life(time_ms: int) -> int:
+    if not 30_000 <= time_ms <= 3_600_000:
+        raise ValueError("must be between 30s and 1h")
+    return time_ms
+
+
+class Assertion(Section):
+    """The identity once more, signed, for applications that can be reached by others."""
+
+    keys: SecretStr = SecretStr("")
+    header: str = "X-Auth-Jwt-Assertion"
+    issuer: Annotated[str, Field(max_length=200)] = ""
+    audience: Annotated[str, Field(max_length=200)] = ""
+    lifetime: Annotated[Duration, AfterValidator(_assertion_life)] = 300_000
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.keys.get_secret_value())
+
+
 class Identity(Told):
     """What applications are told: at our own addresses, and at those of the profiles."""
 
+    remove_unset: tuple[Literal["ext_authz", "forward_auth"], ...] = ()
+    assertion: Assertion = Assertion()
     oauth2_proxy: ToldOAuth2Proxy = ToldOAuth2Proxy()
     authelia: ToldAuthelia = ToldAuthelia()
 
+    @property
+    def native(self) -> HeaderSet:
+        return self._signed(self)
+
     def of(self, profile: ProfileName) -> HeaderSet:
-        told: Told = self.oauth2_proxy if profile == "oauth2-proxy" else self.authelia
-        return told.header_set
+        return self._signed(self.oauth2_proxy if profile == "oauth2-proxy" else self.authelia)
+
+    def _signed(self, told: Told) -> HeaderSet:
+        assertion = self.assertion.header if self.assertion.is_on else ""
+        return replace(told.header_set, assertion=assertion)
 
 
 class Pages(Section):

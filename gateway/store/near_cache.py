@@ -128,7 +128,7 @@ class NearCache:
 
 
 def _size(session: Standing) -> int:
-    own = _ENTRY_BYTES + len(session.identity)
+    own = _ENTRY_BYTES + len(session.identity) + len(session.claims)
     if not session.profiles:
         return own
     blocks = sum(len(each) + _PROFILE_BYTES for each in session.profiles)

@@ -15,6 +15,7 @@ from gateway.adapters.connection import CheckServer
 from gateway.adapters.grpc_server import DEFAULT_MAX_MESSAGE, GrpcServer
 from gateway.adapters.listener import CheckListener
 from gateway.adapters.wire import Page, Profile, Trusted, Wording
+from gateway.assertion import Assertions
 from gateway.decision import Decision
 from gateway.identity import AUTHELIA, NATIVE, OAUTH2_PROXY, standing_of
 from gateway.model import CheckRequest, Session, Standing
@@ -27,6 +28,7 @@ from .families import Asked, Family, Header
 from .reply import Reply
 
 WAIT_S = 10.0
+ASSERTION = "X-Auth-Jwt-Assertion"
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 LOGIN = "https://login.example.com/?rd={url}&from=gateway"
 RULES = [
@@ -138,13 +140,13 @@ class Connection:
             await self._writer.wait_closed()
 
 
-def profiles_of(login_url: str, pages: Mapping[str, Page]) -> tuple[Profile, ...]:
+def profiles_of(
+    first: Wording, second: Wording, pages: Mapping[str, Page]
+) -> tuple[Profile, ...]:
     """Return both profiles as they are unless somebody chooses otherwise."""
     return (
-        oauth2_proxy.profile(
-            Wording(login_url, OAUTH2_PROXY.nobody, 0), oauth2_proxy.Options(), pages
-        ),
-        authelia.profile(Wording(login_url, AUTHELIA.nobody, 1), "/api/authz/ext-authz/"),
+        oauth2_proxy.profile(first, oauth2_proxy.Options(), pages),
+        authelia.profile(second, "/api/authz/ext-authz/"),
     )
 
 
@@ -159,9 +161,20 @@ async def serving(
     rules: list[RuleSpec] = RULES,
     profiles: bool = True,
     pages: Mapping[str, Page] | None = None,
+    assertions: Assertions | None = None,
+    remove_unset: tuple[str, ...] = (),
 ) -> AsyncIterator[Gate]:
     """Serve on a port of the kernel's choice and, with `folder`, on a Unix socket in it."""
-    told = [replace(each, raw_utf8=raw_utf8) for each in (NATIVE, OAUTH2_PROXY, AUTHELIA)]
+    signed = "" if assertions is None else ASSERTION
+    told = [
+        replace(each, raw_utf8=raw_utf8, assertion=signed)
+        for each in (NATIVE, OAUTH2_PROXY, AUTHELIA)
+    ]
+    native, first, second = (
+        Wording(login_url, each.nobody, number, remove_unset=remove_unset,
+                assertion=None if assertions is None else assertions.line)
+        for each, number in zip(told, (None, 0, 1), strict=True)
+    )  # fmt: skip
     stand = partial(standing_of, native=told[0], profiles=tuple(told[1:]))
     store = FakeStore(*sessions, stand=stand)
     activity: list[Standing] = []
@@ -170,9 +183,9 @@ async def serving(
     strangers: list[tuple[str, str]] = []
     listener = CheckListener(
         make_authorizer(rules, store, activity, stand=stand),
-        Wording(login_url),
+        native,
         Trusted(tuple(ipaddress.ip_network(each) for each in trusted), hops),
-        profiles=profiles_of(login_url, pages or {}) if profiles else (),
+        profiles=profiles_of(first, second, pages or {}) if profiles else (),
         observe=lambda adapter, asked, decision, s: observed.append((adapter, asked, decision)),
         on_fault=faults.append,
         on_stranger=lambda *who: strangers.append(who),
