@@ -16,6 +16,7 @@ local COPIED = {
     "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", -- haproxy.cfg has just set them
 }
 local IDENTITY = { "user", "email", "name", "roles", "session", "device" }
+local SIGNED = "x-auth-jwt-assertion" -- only where assertions are configured
 -- HAProxy writes its own.
 local OURS = { ["content-length"] = true, ["transfer-encoding"] = true, ["connection"] = true,
                ["keep-alive"] = true }
@@ -65,6 +66,10 @@ local function allow(txn, answer)
             return
         end
         values[name] = in_order(sent)[1]
+    end
+    local signed = answer.headers[SIGNED]
+    if signed ~= nil then
+        txn:set_var("txn.gateway_signed", in_order(signed)[1])
     end
     for name, value in pairs(values) do
         txn:set_var("txn.gateway_" .. name, value)

@@ -21,6 +21,7 @@ import yaml
 from gateway.adapters.ext_authz_http import PREFIX
 from gateway.adapters.listener import ADAPTERS, BELOW
 from gateway.config import load
+from gateway.config.settings import Assertion
 from gateway.identity import HEADERS
 from tests import servers
 
@@ -236,6 +237,7 @@ def ingress_nginx() -> dict[str, str]:
     return {name.removeprefix(prefix): value for name, value in annotations.items()}
 
 
+SIGNED = Assertion().header
 Names = Callable[[], list[str]]
 IDENTITY: dict[str, Names] = {
     "istio": lambda: istio()["headersToUpstreamOnAllow"],
@@ -255,7 +257,7 @@ ASKED_WITH: dict[str, Names] = {
 @pytest.mark.parametrize("proxy", IDENTITY)
 def test_every_identity_header_is_taken_from_the_gateway(proxy: str) -> None:
     """One that is left out would arrive as the client wrote it."""
-    assert sorted(map(str.lower, IDENTITY[proxy]())) == sorted(map(str.lower, HEADERS))
+    assert sorted(map(str.lower, IDENTITY[proxy]())) == sorted(map(str.lower, (*HEADERS, SIGNED)))
 
 
 @pytest.mark.parametrize("proxy", ASKED_WITH)

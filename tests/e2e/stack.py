@@ -90,6 +90,7 @@ class Stack:
     grpc_port: int
     application_port: int
     back_end: BackEnd
+    pages_port: int
 
     def port_for(self, proxy: str) -> int:
         """Return where this proxy asks."""
@@ -129,7 +130,7 @@ def running_stack(redis_url: str, env: dict[str, str] | None = None) -> Iterator
         programs.enter_context(servers.start_python("tests.e2e.application", application))
         config = gateway_toml(check, pages, admin, redis_url, token, grpc=grpc)
         programs.enter_context(servers.start_gateway(config, env))
-        yield Stack(check, grpc, application, BackEnd(admin, token))
+        yield Stack(check, grpc, application, BackEnd(admin, token), pages)
 
 
 def start_proxy(name: str, gateway: int, application: int) -> tuple[servers.Program, int]:

@@ -180,7 +180,7 @@ def config() -> traefik.Config:
 
 def test_traefik_s_files_say_what_the_stand_in_was_told(config: traefik.Config) -> None:
     """Every managed header is replaced, no word of the client's is taken for Traefik's."""
-    assert set(config.identity) == set(HEADERS)
+    assert set(config.identity) == {*HEADERS, "X-Auth-Jwt-Assertion"}
     assert config.gateway == f"http://127.0.0.1:{GATEWAY_PORT}/check/forward_auth"
     assert (config.trusts, config.trusted_ips) == (False, ())
     assert (config.aliases, config.sanitize) == ("delete", True)
