@@ -222,6 +222,7 @@ _PATH_HEADERS = (
     "X-Forwarded-Path", "X-Forwarded-Prefix", "X-Script-Name",
 )  # fmt: skip
 _HOST_HEADERS = ("X-Forwarded-Host", "X-Forwarded-Server", "X-Original-Host")
+_ASSERTION = "X-Auth-Jwt-Assertion"  # one that is kept could be replayed
 _METHOD_HEADERS = (
     "X-Original-Method", "X-Forwarded-Method", "X-HTTP-Method", "X-HTTP-Method-Override",
     "X-Method-Override",
@@ -498,6 +499,12 @@ def _of_targets() -> Iterator[Case]:
 def _of_headers() -> Iterator[Case]:
     for spelling in SPELLINGS:
         yield Case("identity-header", spelling, Must.IDENTITY, "{S}", (f"{{I:{spelling}}}",))
+    for spelling, spelt in SPELLINGS.items():
+        claims = tuple(f"{name}: {{M}}" for name in spelt(_ASSERTION))
+        what = f"assertion-{spelling}"
+        yield Case("identity-header", what, Must.DROPPED, "{V}", claims)
+        yield Case("identity-header", f"member-{what}", Must.DROPPED, "{S}", claims,
+                   only=Who.MEMBER)  # fmt: skip
     for what, line in _LINES.items():
         yield Case("malformed-line", what, Must.IDENTITY, "{S}", (line,))
     for name in _PATH_HEADERS:
