@@ -501,10 +501,7 @@ def _of_headers() -> Iterator[Case]:
         yield Case("identity-header", spelling, Must.IDENTITY, "{S}", (f"{{I:{spelling}}}",))
     for spelling, spelt in SPELLINGS.items():
         claims = tuple(f"{name}: {{M}}" for name in spelt(_ASSERTION))
-        what = f"assertion-{spelling}"
-        yield Case("identity-header", what, Must.DROPPED, "{V}", claims)
-        yield Case("identity-header", f"member-{what}", Must.DROPPED, "{S}", claims,
-                   only=Who.MEMBER)  # fmt: skip
+        yield Case("identity-header", f"assertion-{spelling}", Must.IDENTITY, "{S}", claims)
     for what, line in _LINES.items():
         yield Case("malformed-line", what, Must.IDENTITY, "{S}", (line,))
     for name in _PATH_HEADERS:

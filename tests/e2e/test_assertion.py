@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from gateway.pages import JWKS
 from tests import servers
 
 from .client import HOST, Client, Reply, cookie
-from .stack import Session, Stack, running_stack, start_proxy
+from .stack import INSTALLED, Session, Stack, running_stack, start_proxy
 from .test_spoofing import EVIL, NAMES, SIGNED, SPELLINGS, identities
 
 ISSUER = "https://gateway.example.com"
@@ -157,3 +158,44 @@ def test_traefik_removes_what_is_left_out(signing: Stack) -> None:
     assert inside.values("X-Auth-User") == [session.user]
     assert inside.values("X-Auth-Name") == []
     assert [outside.values(name) for name in NAMES] == [[]] * len(NAMES)
+
+
+@pytest.fixture(params=["caddy", "haproxy"])
+def removing(request: pytest.FixtureRequest, signing: Stack) -> Iterator[Client]:
+    """The shipped configuration with the line that removes one header where it is empty."""
+    name, port = str(request.param), servers.free_port()
+    if not servers.installed(INSTALLED[name]):
+        pytest.skip(f"there is no {INSTALLED[name]}")
+    ports = {"listen": port, "gateway": signing.check_port, "application": signing.application_port}
+    page = (servers.ROOT / "docs" / "proxies" / f"{name}.md").read_text()
+    if name == "caddy":
+        behind_it = "\trequest_header X-Auth-Device {rp.header.X-Auth-Device}\n"
+        lines = re.findall(
+            r"^(@unnamed .*|route {|\trequest_header @unnamed .*|})$", page, re.MULTILINE
+        )
+        config = servers.caddyfile(**ports)
+        assert behind_it in config
+        more = "".join(f"\t{line}\n" for line in lines)
+        program = servers.start_caddy(config.replace(behind_it, behind_it + more))
+    else:
+        before_it = "    # No set-path, no normalize-uri"
+        lines = re.findall(r"^(http-request del-header X-Auth-Name .*)$", page, re.MULTILINE)
+        config = servers.haproxy_cfg(**ports)
+        assert before_it in config
+        program = servers.start_haproxy(
+            config.replace(before_it, "\n".join(f"    {line}" for line in lines) + "\n" + before_it)
+        )
+    assert lines
+    with program:
+        yield Client(port)
+
+
+def test_caddy_and_haproxy_can_remove_what_is_empty(
+    removing: Client, signing: Stack, somebody: Session
+) -> None:
+    """As their pages say."""
+    claim = ("X-Auth-Name", EVIL)
+    assert removing.get("/x", cookie(somebody.token), claim).seen.values("X-Auth-Name") == []
+    assert removing.get("/public/x", claim).seen.values("X-Auth-Name") == []
+    named = signing.back_end.sign_in(name="Ann")
+    assert removing.get("/x", cookie(named.token), claim).seen.values("X-Auth-Name") == ["Ann"]
