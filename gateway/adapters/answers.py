@@ -30,11 +30,7 @@ def allowed(decision: Decision, request: CheckRequest | None, wording: Wording) 
     if not wording.plain:
         return wording.opening + wording.told(decision, request) + _END
     session = decision.session
-    if session is None:
-        return wording.opening + wording.nobody + _END
-    if wording.profile is None:
-        return wording.opening + session.identity + _END
-    return wording.opening + session.profiles[wording.profile] + _END
+    return wording.opening + (wording.nobody if session is None else session.identity) + _END
 
 
 def auth_request(

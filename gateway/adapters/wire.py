@@ -97,11 +97,12 @@ class Wording:
     remove_unset: tuple[str, ...] = ()  # families whose proxies remove what has no value
     without: Without | None = None  # how that is said to the proxy of one endpoint
     opening: bytes = field(init=False)  # of an allow, as it goes over the wire
-    plain: bool = field(init=False)  # an allow says a session's identity lines and nothing else
+    plain: bool = field(init=False)  # an allow says a session's own lines and nothing else
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "opening", _STATUS_LINES[self.allows])
-        object.__setattr__(self, "plain", self.assertion is None and self.without is None)
+        special = (self.profile, self.assertion, self.without)
+        object.__setattr__(self, "plain", special == (None, None, None))
 
     def told(self, decision: Decision, request: CheckRequest | None) -> bytes:
         """Return the identity lines of an allow."""
