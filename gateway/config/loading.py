@@ -141,13 +141,13 @@ def _read_secret_files(values: dict[str, Any]) -> list[Problem]:
 
 def _copied(values: dict[str, Any], sections: list[str]) -> dict[str, Any] | None:
     """Return the table of nested sections if there is one, copied so that it can be changed."""
-    table: Any = values
+    table = values
     for section in sections:
         below = table.get(section)
         if not isinstance(below, dict):
             return None
-        table[section] = dict(below)
-        table = table[section]
+        table[section] = below = dict(below)
+        table = below
     return table
 
 
