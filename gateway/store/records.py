@@ -26,7 +26,8 @@ from ..model import (
 )
 
 VERSION = 1
-# Left out of a record: what most sessions have needs no memory. Nothing left out gives a right.
+# Left out of a record: what most sessions have needs no memory. Nothing left out gives a right; a
+# level below the lowest, of a session in doubt, always stands there.
 _LEFT_OUT: dict[str, object] = {"e": "", "n": "", "r": [], "m": {}, "k": False, "l": LOWEST_AAL}
 
 
@@ -64,9 +65,9 @@ def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
     The old key of a renewal, in its grace, keeps its level or loses it: what was proven since then
     was proven for the new one.
     """
-    short = {"email": "e", "name": "n", "roles": "r", "metadata": "m", "aal": "l"}
+    names = {"email": "e", "name": "n", "roles": "r", "metadata": "m", "aal": "l"}
     old = orjson.loads(record)
-    new = old | {short[k]: [*v] if isinstance(v, tuple) else v for k, v in changes.items()}
+    new = old | {names[k]: [*v] if isinstance(v, tuple) else v for k, v in changes.items()}
     if "g" in old:
         new["l"] = min(old.get("l", LOWEST_AAL), new.get("l", LOWEST_AAL))
     return _dumps(new)

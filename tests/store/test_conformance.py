@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from gateway.errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
-from gateway.model import Client, Device, EndState, Login, Session, SessionKey
+from gateway.model import IN_DOUBT_AAL, Client, Device, EndState, Login, Session, SessionKey
 from gateway.store.redis_store import BATCH
 
 from .world import (
@@ -308,6 +308,20 @@ async def test_a_record_without_a_level_has_the_lowest(world: World) -> None:
     session = (await world.store.read(signed.key)).session
     assert session is not None
     assert (session.aal, session.authenticated_ms) == (1, signed.session.created_ms)
+
+
+async def test_defaults_take_no_memory_and_come_back(world: World) -> None:
+    """What is empty, or the lowest level, is left out; a level in doubt never is."""
+    plain, doubted = await world.sign_in(roles=()), await world.sign_in(roles=(), aal=IN_DOUBT_AAL)
+    for signed, kept in ((plain, set()), (doubted, {"l"})):
+        fields = orjson.loads(await world.client.get(world.keys.record(signed.key)))
+        assert set(fields) & {"e", "n", "r", "m", "k", "l"} == kept
+        assert (await world.store.read(signed.key)).session == signed.session
+        await world.store.update(signed.key, {"roles": ("a",), "name": "Ann"}, ACTOR)
+        updated = await world.store.update(signed.key, {"roles": (), "name": ""}, ACTOR)
+        assert updated == signed.session
+        fields = orjson.loads(await world.client.get(world.keys.record(signed.key)))
+        assert set(fields) & {"e", "n", "r", "m", "k", "l"} == kept
 
 
 async def test_the_old_key_lives_for_the_grace(world: World) -> None:
