@@ -8,6 +8,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 CODE := $(wildcard gateway tests bench)
 
+# Bytecode is kept, whatever the environment says: the suite starts Python some hundreds of times.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first Python on PATH that is new enough; a name may be there and not work (pyenv).
 define FIND_PYTHON
 for python in python3.11 python3.12 python3.13 python3 ""; do \
