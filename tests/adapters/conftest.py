@@ -13,10 +13,16 @@ from .families import FAMILIES, PROFILES, Family
 from .gate import Gate, serving
 
 
+@pytest.fixture(scope="session")
+def sockets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all: to make one for each test takes longer than the test."""
+    return tmp_path_factory.mktemp("s")
+
+
 @pytest.fixture(params=[False, True], ids=["read", "remembered"])
-async def gate(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gate]:
+async def gate(request: pytest.FixtureRequest, sockets: Path) -> AsyncIterator[Gate]:
     """Both ways of an answer: through aiohttp's task, and at once inside the connection."""
-    async with serving(make_session(), folder=tmp_path) as gate:
+    async with serving(make_session(), folder=sockets) as gate:
         gate.store.remembers = request.param
         yield gate
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -29,6 +30,7 @@ from .reply import Reply
 
 WAIT_S = 10.0
 ASSERTION = "X-Auth-Jwt-Assertion"
+_GATES = itertools.count()
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 LOGIN = "https://login.example.com/?rd={url}&from=gateway"
 RULES = [
@@ -44,23 +46,33 @@ class Gate:
 
     server: CheckServer
 
-    def __init__(self, listener: CheckListener, store: FakeStore) -> None:
+    def __init__(self, listener: CheckListener, store: FakeStore, path: str) -> None:
         self.listener = listener
+        self.listeners: list[asyncio.Server] = []
         self.store = store
         self.activity: list[Standing] = []
         self.faults: list[Exception] = []
         self.strangers: list[tuple[str, str]] = []
         self.observed: list[tuple[str, CheckRequest | None, Decision]] = []
         self.port = 0
-        self.path = ""
+        self.path = path  # of the Unix socket, if there may be one
+        self._has_socket = False
         self.grpc: GrpcServer | None = None
         self.grpc_port = 0
         self.grpc_max_message = DEFAULT_MAX_MESSAGE
 
     async def connect(self, *, unix: bool = False) -> Connection:
         if unix:
+            await self._open_socket()
             return Connection(*await asyncio.open_unix_connection(self.path))
         return Connection(*await asyncio.open_connection("127.0.0.1", self.port))
+
+    async def _open_socket(self) -> None:
+        """Listen on the Unix socket, with the first question there."""
+        if not self._has_socket:
+            self._has_socket = True
+            loop = asyncio.get_running_loop()
+            self.listeners.append(await loop.create_unix_server(self.server, self.path))
 
     async def send(self, raw: bytes, *, unix: bool = False) -> Reply:
         """Return the answer to one request on a connection of its own."""
@@ -164,7 +176,7 @@ async def serving(
     assertions: Assertions | None = None,
     remove_unset: tuple[str, ...] = (),
 ) -> AsyncIterator[Gate]:
-    """Serve on a port of the kernel's choice and, with `folder`, on a Unix socket in it."""
+    """Serve on a port of the kernel's choice and, with `folder`, where asked on a Unix socket."""
     signed = "" if assertions is None else ASSERTION
     told = [
         replace(each, raw_utf8=raw_utf8, assertion=signed)
@@ -190,21 +202,18 @@ async def serving(
         on_fault=faults.append,
         on_stranger=lambda *who: strangers.append(who),
     )
-    gate = Gate(listener, store)
+    gate = Gate(listener, store, str(folder / f"{next(_GATES)}.sock") if folder else "")
     gate.activity, gate.faults, gate.observed = activity, faults, observed
     gate.strangers = strangers
     loop = asyncio.get_running_loop()
     server = CheckServer(listener)
     gate.server = server
-    listeners = [await loop.create_server(server, "127.0.0.1", 0)]
-    gate.port = listeners[0].sockets[0].getsockname()[1]
-    if folder is not None:
-        gate.path = str(folder / "check.sock")
-        listeners.append(await loop.create_unix_server(server, gate.path))
+    gate.listeners.append(await loop.create_server(server, "127.0.0.1", 0))
+    gate.port = gate.listeners[0].sockets[0].getsockname()[1]
     try:
         yield gate
     finally:
-        for each in listeners:
+        for each in gate.listeners:
             each.close()
         await server.shutdown(1.0)
         if gate.grpc is not None:

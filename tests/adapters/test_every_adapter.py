@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
@@ -615,12 +616,9 @@ async def test_an_untrusted_peer_gets_nothing(family: Family, trusted: tuple[str
         assert gate.strangers == [(gate.last[0], "127.0.0.1")] * 2  # who asked, not what it claims
 
 
-async def test_the_unix_socket_is_trusted(
-    family: Family, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_the_unix_socket_is_trusted(family: Family, sockets: Path) -> None:
     """Whoever may open it may ask, however short the list of addresses is."""
-    folder = tmp_path_factory.mktemp("s")
-    async with serving(make_session(), folder=folder, trusted=()) as gate:
+    async with serving(make_session(), folder=sockets, trusted=()) as gate:
         assert (await gate.ask(family, SIGNED_IN, unix=True)).status == family.allows
         assert (await gate.ask(family, SIGNED_IN)).status == 403
 
