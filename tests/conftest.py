@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from hypothesis import settings
 
+from tests import servers
+
 # Speed lives in benchmarks: a busy machine fails no property.
 settings.register_profile("suite", settings(), deadline=None)
 settings.load_profile("suite")
+
+servers.Program.forks = sys.platform == "linux"  # elsewhere libraries may not survive a fork
+# No test trusts an authority of this machine; to read all of them costs each Python 0.1 s.
+os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from .forks import Forked
+
 START_S = 20.0
 STOP_S = 5.0
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +60,8 @@ def free_port() -> int:
     """
     folder = Path(tempfile.gettempdir()) / f"session-gateway-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    for port in random.sample(_PORTS, len(_PORTS)):
+    first = random.randrange(len(_PORTS))
+    for port in itertools.chain(_PORTS[first:], _PORTS[:first]):
         if _reserve(folder / str(port)) and _binds(port):
             return port
     raise StartError("every port for tests is taken")
@@ -112,6 +115,8 @@ def answers(port: int, path: str, status: int = 200) -> bool:
 class Program:
     """A running child process with a folder of its own; also a context manager."""
 
+    forks = False  # Python programs come from the nursery: cheap, and for tests only
+
     def __init__(
         self,
         name: str,
@@ -123,16 +128,24 @@ class Program:
         self.name = name
         self.folder = folder
         self.log_path = folder / "output.log"
+        self._process = self._start(list(command), {**os.environ, **(env or {})})
+        self._await_ready(ready)
+
+    def _start(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes] | Forked:
+        # Only the code that the nursery has imported can come from there.
+        forks = self.forks and env.get("PYTHONPATH") == str(ROOT)
         with self.log_path.open("wb") as output:
-            self._process = subprocess.Popen(
+            if forks and command[:2] == [sys.executable, "-m"]:
+                module, *arguments = command[2:]
+                return Forked(module, arguments, self.folder, output, env)
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd=folder,
-                env={**os.environ, **(env or {})},
+                cwd=self.folder,
+                env=env,
             )
-        self._await_ready(ready)
 
     @property
     def pid(self) -> int:
