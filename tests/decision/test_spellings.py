@@ -244,7 +244,7 @@ AIMED = st.builds(
 
 
 @settings(
-    max_examples=3000,
+    max_examples=1500,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

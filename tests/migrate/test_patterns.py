@@ -54,7 +54,7 @@ def compiled(expression: str) -> re.Pattern[str] | None:
         return None
 
 
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(expression=EXPRESSIONS, path=PATHS)
 def test_patterns_of_paths_are_sound(expression: str, path: str) -> None:
     """Without a query: inside what it matches, and all of it."""
@@ -67,7 +67,7 @@ def test_patterns_of_paths_are_sound(expression: str, path: str) -> None:
     assert not found.exact or covers(found.inner, path) is matches
 
 
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(expression=EXPRESSIONS, path=PATHS, query=QUERIES)
 def test_patterns_of_paths_hold_with_every_query(expression: str, path: str, query: str) -> None:
     """What stands behind `?` makes no difference to what was taken over."""

@@ -153,7 +153,7 @@ AUTHELIA = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(config=AUTHELIA, requests=st.lists(REQUESTS, min_size=5, max_size=25), always=st.booleans())
 def test_authelia_lets_pass_what_the_translation_does(
     config: dict[str, Any], requests: list[Request], always: bool
@@ -186,7 +186,7 @@ OAUTH2 = some(
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(options=OAUTH2, requests=st.lists(REQUESTS, min_size=5, max_size=25))
 def test_oauth2_proxy_lets_pass_what_the_translation_does(
     options: dict[str, Any], requests: list[Request]
