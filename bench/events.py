@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gateway.app import collect_rarely
 from gateway.audit import Database, DatabaseOptions, PostgresSink
 from gateway.audit.migrate import migrate
 from gateway.credentials import partition_of_user
@@ -78,6 +79,7 @@ def main() -> None:
     """Print the table."""
     import uvloop
 
+    collect_rarely()
     events = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
     print("| lanes x batch | events | per minute | CPU us each | cores | pauses, p99, ms |")
     print("|---|---|---|---|---|---|")

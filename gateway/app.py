@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -530,6 +531,17 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def collect_rarely() -> None:
+    """Look for garbage in circles, of which there is hardly any, less often than Python would.
+
+    A batch of events makes many objects, all of which live: 700 new ones, Python's measure, come 20
+    times in it. What was imported is never looked at again. Saves the relay a fifth of its CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def work() -> None:
     """Be a worker, as the parent says on standard input."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent reads the file, for all
@@ -549,7 +561,7 @@ def _run(
         await App(settings, redis_url, sockets, source).run()
 
     allow_many_connections()
-
+    collect_rarely()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main())
 

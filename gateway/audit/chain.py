@@ -7,6 +7,7 @@ the head, which Redis remembers too.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -80,23 +81,28 @@ def us_of(time: datetime) -> int:
     return (time - _EPOCH) // _US
 
 
-def row_after(mark: Mark, event: Event) -> Row:
-    """Return the row that continues a chain."""
-    details = orjson.dumps(event.details, option=orjson.OPT_SORT_KEYS).decode()
-    row = Row(
-        event.id.partition, time_of(event.id.ms), event.id.number, mark.length + 1, event.type,
-        event.session, event.user, time_of(event.at_ms), event.by, event.reason,
-        event.request_id, details, b"",
-    )  # fmt: skip
-    return row._replace(hash=hash_of(bytes.fromhex(mark.hash), row))
+def rows_after(mark: Mark, events: Sequence[Event]) -> list[Row]:
+    """Return the rows that continue a chain."""
+    rows, before = [], bytes.fromhex(mark.hash)
+    for seq, event in enumerate(events, mark.length + 1):
+        (ms, number, partition), kind, session, user, at_ms, by, reason, request, facts = event
+        details = orjson.dumps(facts, option=orjson.OPT_SORT_KEYS).decode()
+        before = _hash(before, [partition, ms * 1000, number, seq, kind, session, user,
+                                at_ms * 1000, by, reason, request, details])  # fmt: skip
+        rows.append(Row(partition, time_of(ms), number, seq, kind, session, user,
+                        time_of(at_ms), by, reason, request, details, before))  # fmt: skip
+    return rows
 
 
 def hash_of(before: bytes, row: Row) -> bytes:
     """Return the hash that `row` must have behind one with the hash `before`."""
-    fields = [
+    return _hash(before, [
         row.partition, us_of(row.recorded_at), row.number, row.seq, row.type, row.session_id,
         row.user_id, us_of(row.at), row.actor, row.reason, row.request_id, row.details,
-    ]  # fmt: skip
+    ])  # fmt: skip
+
+
+def _hash(before: bytes, fields: list[str | int]) -> bytes:
     return hashlib.sha256(before + orjson.dumps(fields)).digest()
 
 

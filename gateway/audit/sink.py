@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -11,16 +11,22 @@ import structlog
 from ..errors import SinkUnavailable
 from ..model import Event, EventId
 from ..ports import NO_MARK, Mark, Witness, Witnessed
-from .chain import LoginRow, Row, login_row, mark_of, ms_of, row_after, time_of
+from .chain import LoginRow, Row, login_row, mark_of, ms_of, rows_after, time_of
 from .database import Connection, Database
 
 _CHAIN = """
 SELECT start, start_hash, length, hash FROM gateway.chains WHERE partition = $1 FOR UPDATE
 """
+_NEWEST = """
+SELECT recorded_at FROM gateway.session_events
+WHERE partition = $1 ORDER BY recorded_at DESC LIMIT 1
+"""
 _STORED = """
 SELECT recorded_at, number, type, session_id, at FROM gateway.session_events
 WHERE partition = $1 AND recorded_at = ANY($2)
 """
+_DAY_MS = 86_400_000
+_Facts = tuple[str, str, int]  # type, session, time
 _NEXT_LIFE = 2**40  # more numbers than Redis gives out in a millisecond
 
 log = structlog.get_logger("gateway.audit")
@@ -70,10 +76,11 @@ class PostgresSink:
         await self._witness.saw_head(partition, head)
 
     async def _ensure_months(self, connection: Connection, events: Sequence[Event]) -> None:
-        days = {time_of(event.id.ms).date().replace(day=1) for event in events}
-        for day in sorted(days - self._months):
-            await connection.execute("SELECT gateway.ensure_month($1)", day)
-            self._months.add(day)
+        days = {event.id.ms // _DAY_MS for event in events}
+        months = {time_of(day * _DAY_MS).date().replace(day=1) for day in days}
+        for month in sorted(months - self._months):
+            await connection.execute("SELECT gateway.ensure_month($1)", month)
+            self._months.add(month)
 
 
 async def _write(
@@ -83,7 +90,7 @@ async def _write(
     async with connection.transaction():
         start, head = await _lock(connection, partition)
         lost = await _contradicted(connection, partition, head, witnessed)
-        rows = _chained(head, await _not_stored(connection, partition, events))
+        rows = rows_after(head, await _not_stored(connection, partition, events))
         await _append(connection, partition, rows)
     return _Written(start, mark_of(rows[-1]) if rows else head, lost, head.length)
 
@@ -117,33 +124,31 @@ async def _contradicted(
 async def _not_stored(
     connection: Connection, partition: str, events: Sequence[Event]
 ) -> list[Event]:
-    """Return those that are new. Another event may have had the id of one of them.
+    """Return those that are new; mostly all are younger than what is there."""
+    newest = await connection.fetchval(_NEWEST, partition)
+    stored: dict[tuple[int, int], _Facts] = {}
+    if newest is not None and ms_of(newest) >= min(event.id.ms for event in events):
+        times = {time_of(event.id.ms) for event in events}
+        for row in await connection.fetch(_STORED, partition, times):
+            recorded_at, number, kind, session, at = row
+            stored[ms_of(recorded_at), number] = (kind, session, ms_of(at))
+    return list(_without(stored, events))
+
+
+def _without(stored: dict[tuple[int, int], _Facts], events: Sequence[Event]) -> Iterator[Event]:
+    """Yield what is not stored. Another event may have had the id of one of them.
 
     That is so when Redis has lost its memory, or failed over, and its clock was put back.
     """
-    times = {time_of(event.id.ms) for event in events}
-    stored = {
-        (ms_of(row["recorded_at"]), row["number"]): (row["type"], row["session_id"], row["at"])
-        for row in await connection.fetch(_STORED, partition, times)
-    }
-    new = []
     for event in events:
-        ms, number, _ = event.id
-        facts = (event.type, event.session, time_of(event.at_ms))
+        ms, number, partition = event.id
+        facts = (event.type, event.session, event.at_ms)
         while stored.get((ms, number), facts) != facts:
             number += _NEXT_LIFE
         if (ms, number) not in stored:
             stored[ms, number] = facts
-            new.append(event._replace(id=EventId(ms, number, partition)))
-    return new
-
-
-def _chained(head: Mark, events: Sequence[Event]) -> list[Row]:
-    rows: list[Row] = []
-    for event in events:
-        rows.append(row_after(head, event))
-        head = mark_of(rows[-1])
-    return rows
+            same = number == event.id.number
+            yield event if same else event._replace(id=EventId(ms, number, partition))
 
 
 async def _append(connection: Connection, partition: str, rows: Sequence[Row]) -> None:

@@ -78,7 +78,7 @@ def _event(partition: str, stream_id: bytes, fields: dict[bytes, bytes]) -> Even
     flat = [text for pair in fields.items() for text in pair]
     try:
         event, only = events.parse(partition, stream_id, flat)
-    except (ValueError, KeyError):
+    except ValueError:
         return None
     return None if only else event
 

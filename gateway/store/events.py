@@ -1,32 +1,42 @@
-"""Events as the outbox has them: fields of text, and the parts of the rest that are JSON."""
+"""Events as the outbox has them: fields of text in one order, and a rest of which some is JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from ..model import Event, EventId
 
-_FIELDS = ("type", "id", "user", "at", "by", "reason", "request")
+_NAMES = [b"type", b"id", b"user", b"at", b"by", b"reason", b"request"]  # as `emit` writes them
+_REST = 2 * len(_NAMES)
 
 
-def parse(partition: str, stream_id: bytes, flat: Iterable[bytes]) -> tuple[Event, str]:
+def parse(partition: str, stream_id: bytes, flat: Sequence[bytes]) -> tuple[Event, str]:
     """Return the event of an entry, and the one sink that it is for; "": for all.
 
-    Only a dead letter that was put back is for one. ValueError or KeyError for what is no event.
+    Only a dead letter that was put back is for one. ValueError for what is no event.
     """
-    texts = [each.decode() for each in flat]
-    fields = dict(zip(texts[::2], texts[1::2], strict=True))
-    only, first_id = fields.pop("dead.sink", ""), fields.pop("dead.event", "")
-    kind, session, user, at, by, reason, request = map(fields.pop, _FIELDS)
-    details: dict[str, Any] = orjson.loads(fields.pop("data", "{}"))
-    if not isinstance(details, dict):
-        raise ValueError("data is no JSON object")
-    event_id = parse_id(partition, first_id.encode() or stream_id)
-    event = Event(event_id, kind, session, user, int(at), by, reason, request, details | fields)
-    return event, only
+    only = ""
+    if flat[0] == b"dead.sink" and flat[2:3] == [b"dead.event"]:
+        only, stream_id, flat = flat[1].decode(), flat[3], flat[4:]
+    if flat[:_REST:2] != _NAMES:
+        raise ValueError("it has not the fields of an event")
+    kind, session, user, at, by, reason, request = [text.decode() for text in flat[1:_REST:2]]
+    event_id = parse_id(partition, stream_id)
+    details = _details(flat[_REST:])
+    return Event(event_id, kind, session, user, int(at), by, reason, request, details), only
+
+
+def _details(rest: Sequence[bytes]) -> dict[str, Any]:
+    details: dict[str, str] = {}
+    for name, value in zip(rest[::2], rest[1::2], strict=True):
+        details[name.decode()] = value.decode()
+    facts = orjson.loads(details.pop("data", "{}"))
+    if not isinstance(facts, dict):
+        raise ValueError("its data is no JSON object")
+    return facts | details if details else facts
 
 
 def parse_id(partition: str, stream_id: bytes) -> EventId:

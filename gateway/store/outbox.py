@@ -160,7 +160,7 @@ def _batch_of(sink: str, partition: str, found: Sequence[Any], *, full: bool) ->
             continue
         try:
             event, only = events.parse(partition, stream_id, fields)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             why = f"no event: {type(error).__name__}"
             unreadable.append(Unreadable(stream_id.decode(), why))
             continue
