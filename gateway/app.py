@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from . import pages
 from .adapters import authelia, oauth2_proxy
+from .adapters.callers import as_it_is, holding
 from .adapters.connection import CheckServer
 from .adapters.listener import CheckListener
 from .adapters.oauth2_pages import Pages
@@ -28,6 +29,7 @@ from .admin import AdminOptions, build
 from .admin.tokens import Grant, Grants
 from .alerts import Alert
 from .authorizer import Authorizer
+from .binding import Binding
 from .config import ProfileName, Settings
 from .config.settings import Assertion as AssertionSettings
 from .config.settings import Policy as PolicySettings
@@ -40,13 +42,14 @@ from .errors import ConfigurationError, StoreUnavailable
 from .geo import Geo
 from .identity import HeaderSet, standing_of
 from .listening import Door, GrpcListening, Listening
-from .model import CheckRequest, Standing
+from .model import Actor, CheckRequest, Standing
 from .policy import Policy
 from .ports import SignInRules
 from .reloading import Reloading, Source
 from .rules import RuleSpec
 from .sessions import Sessions
 from .shadow import Shadow
+from .sightings import Sightings
 from .sockets import bind, tls_context
 from .store import AlertQueue, Lists, MemoryOptions, RedisStore, connect
 from .telemetry import CheckObserver, Metrics, NearCacheFigures, configure_logs
@@ -85,7 +88,10 @@ class App:
         self._metrics = Metrics()
         native = settings.identity.native
         others = tuple(settings.identity.of(name) for name in settings.check.profiles)
-        self._stand = partial(standing_of, native=native, profiles=others)
+        bonds = settings.binding.bonds
+        self._stand = partial(
+            standing_of, native=native, profiles=others, bound=bonds.are_on
+        )
         self._store = self._build_store(redis_url)
         self._metrics.near_cache = self._near_cache_figures
         self._opened = asyncio.Event()
@@ -100,6 +106,9 @@ class App:
             self._store, self._sign_in_rules(), settings.redis.partitions, (native, *others),
             self._geo.locate,
         )  # fmt: skip
+        self._sightings = Sightings(self._store, self._end_for)
+        self._binding = Binding(bonds, self._geo.locate, self._sightings.note)
+        self._holding = holding(self._binding.hold) if bonds.are_on else as_it_is
         self._observer = CheckObserver(self._metrics, log_denials=settings.log.denials)
         self._authorizer = self._build_authorizer(
             Policy(settings.policy.specs(), locate=self._geo.locate), self._touches.note
@@ -125,6 +134,7 @@ class App:
             await self._background(stack, self._touches.run())
             await self._background(stack, self._keep_open())
             await self._background(stack, self._geo.run())
+            await self._background(stack, self._sightings.run())
             if self._sockets:
                 await self._background(stack, self._report())
             else:
@@ -191,6 +201,7 @@ class App:
 
     def _count_geo(self, result: str) -> None:
         self._metrics.geo_reads[result] += 1
+        self._binding.forget()
 
     def _near_cache_figures(self) -> NearCacheFigures | None:
         near = self._store.near
@@ -218,6 +229,7 @@ class App:
             self._wording(settings.identity.native),
             Trusted(settings.check.trusted_proxies, settings.check.trusted_hops),
             profiles=[self._build_profile(*each) for each in enumerate(settings.check.profiles)],
+            holding=self._holding,
             observe=self._observer,
             on_fault=lambda error: log.error("check_failed", exc_info=error),
             on_stranger=self._observer.note_stranger,
@@ -264,10 +276,12 @@ class App:
         return policy.version
 
     def _know_places(self, specs: tuple[RuleSpec, ...]) -> None:
-        """Have a worker read the databases that rules ask; what cannot be read knows nothing."""
+        """Have a worker read the databases that are asked; what cannot be read knows nothing."""
+        bound = self._settings.binding.bonds.are_on
         try:
             self._geo.open(
-                city=any(spec.countries for spec in specs), asn=any(spec.asns for spec in specs)
+                city=bound or any(spec.countries for spec in specs),
+                asn=bound or any(spec.asns for spec in specs),
             )
         except ConfigurationError as error:
             log.error("geo_rejected", why=str(error), what="addresses have no place until it is")
@@ -300,6 +314,11 @@ class App:
     def _cookie(self) -> CookieOptions:
         cookie = self._settings.session.cookie
         return CookieOptions(cookie.full_name, cookie.same_site, cookie.domain, cookie.secure)
+
+    async def _end_for(self, session_id: str, why: str) -> None:
+        receipt = await self._sessions.end(session_id, Actor("gateway", why))
+        for each in receipt.ended if receipt else ():
+            self._count_ended(each.why)
 
     def _count_ended(self, why: str) -> None:
         self._metrics.ended[why] += 1
@@ -450,7 +469,7 @@ class App:
         if check.grpc_listen:
             from .adapters.grpc_server import GrpcServer
 
-            server = GrpcServer(self._check, check.grpc_max_message)
+            server = GrpcServer(self._check, check.grpc_max_message, self._holding)
             doors.append(GrpcListening(server, check.grpc_of(1), drain_s, shared=worker))
         return doors
 

@@ -212,6 +212,8 @@ def standing_of(
     session: Session,
     native: HeaderSet = NATIVE,
     profiles: tuple[HeaderSet, ...] = (),
+    *,
+    bound: bool = False,
 ) -> Standing:
     """Return what checks need of a session; its header lines are rendered here and only here."""
     return Standing(
@@ -228,6 +230,7 @@ def standing_of(
         profiles=tuple([lines(headers_of(session, each)) for each in profiles]),
         email=session.email if profiles else "",
         claims=claims_of(session) if native.assertion else b"",
+        caller=session.client.caller if bound else None,
     )
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from .decision import Reason
-from .model import LOWEST_AAL, Narrowing, Standing
+from .model import LOWEST_AAL, Breach, Narrowing, Standing
 from .rules import Access, Demands, Rule
 
+_BREACHES = {
+    Breach.STEP_UP: Reason.STEP_UP_REQUIRED,
+    Breach.FINGERPRINT: Reason.FINGERPRINT_CHANGED,
+    Breach.ADDRESS: Reason.ADDRESS_CHANGED,
+}
 _DENY = Access.DENY  # a member of an enum read through its class costs 0.3 us (Python 3.11)
 
 
@@ -39,8 +44,8 @@ def refusal(
         if rule.demands is not None and (reason := _unmet(rule.demands, session, now_ms)):
             return reason
     for each in narrowing:
-        if not _satisfies(session, each):
-            return Reason.ROLE_REQUIRED if each.kind == "groups" else Reason.DENIED_BY_RULE
+        if reason := _unsatisfied(session, each):
+            return reason
     return None
 
 
@@ -57,6 +62,15 @@ def _unmet(demands: Demands, session: Standing, now_ms: int) -> Reason | None:
     if demands.max_age_ms and now_ms >= session.authenticated_ms + demands.max_age_ms:
         return Reason.STEP_UP_REQUIRED
     return None
+
+
+def _unsatisfied(session: Standing, narrowing: Narrowing) -> Reason | None:
+    if narrowing.breach is not None:
+        breach = narrowing.breach(session)
+        return None if breach is None else _BREACHES[breach]
+    if _satisfies(session, narrowing):
+        return None
+    return Reason.ROLE_REQUIRED if narrowing.kind == "groups" else Reason.DENIED_BY_RULE
 
 
 def _satisfies(session: Standing, narrowing: Narrowing) -> bool:

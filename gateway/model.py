@@ -6,7 +6,7 @@ one clock that all replicas share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -61,6 +61,12 @@ class Client:
     country: str = ""
     city: str = ""
     user_agent: str = ""
+    accept_language: str = ""
+    accept_encoding: str = ""
+
+    @property
+    def caller(self) -> Caller:
+        return Caller.of(self.ip, self.user_agent, self.accept_language, self.accept_encoding)
 
     def at(self, place: Place) -> Client:
         """Return it with what is known of the place, where the application did not say.
@@ -70,6 +76,20 @@ class Client:
         country = self.country or place.country
         city = self.city or (place.city if country == place.country else "")
         return replace(self, country=country, city=city)
+
+
+class Caller(NamedTuple):
+    """Who sends a request, as far as that can be told; "" is unknown. See `binding`."""
+
+    address: str = ""
+    user_agent: str = ""
+    language: str = ""
+    encoding: str = ""
+
+    @classmethod
+    def of(cls, address: str, user_agent: str, language: str, encoding: str) -> Caller:
+        """Return it with bounded texts: a header may have 64 kB."""
+        return cls(address, user_agent[:512], language[:256], encoding[:256])
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +169,7 @@ class Standing:
     profiles: tuple[bytes, ...] = ()  # the same under the names of each profile that is enabled
     email: str = ""  # only where a profile is enabled: its proxies may ask for certain addresses
     claims: bytes = b""  # what an assertion says of it, as JSON; only where they are signed
+    caller: Caller | None = None  # who signed in; only where sessions are bound to that
 
     @property
     def key(self) -> SessionKey:
@@ -180,11 +201,23 @@ class Actor:
     request_id: str = ""
 
 
-class Narrowing(NamedTuple):
-    """What a proxy asks for beyond the policy: one of these values, of this kind."""
+class Breach(StrEnum):
+    """Why a session may not be used by whoever uses it, who is not who signed in."""
 
-    kind: Literal["groups", "emails", "email_domains"]
-    allowed: frozenset[str]
+    STEP_UP = "step_up"
+    FINGERPRINT = "fingerprint"
+    ADDRESS = "address"
+
+
+class Narrowing(NamedTuple):
+    """What is asked of a session beyond the policy: one of these values, of this kind.
+
+    Or, of the kind "caller", that `breach` finds none.
+    """
+
+    kind: Literal["groups", "emails", "email_domains", "caller"]
+    allowed: frozenset[str] = frozenset()
+    breach: Callable[[Standing], Breach | None] | None = None
 
 
 class EventId(NamedTuple):

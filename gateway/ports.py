@@ -11,6 +11,8 @@ from .lifetime import Lifetime
 from .model import (
     NOWHERE,
     Actor,
+    Caller,
+    Client,
     Device,
     Ended,
     EndState,
@@ -115,6 +117,9 @@ class SessionStore(Protocol):
     async def learn(self, sign_in: SignIn, memory_ms: int) -> None:
         """Know from now on that the user signs in from there."""
 
+    async def note_use(self, session: Standing, caller: Caller, alerts: tuple[Alert, ...]) -> None:
+        """Tell of a session that somebody else uses: of each fact of it once, while it lives."""
+
     async def touch(self, key: SessionKey, interval_ms: int) -> Touched | None:
         """Note activity if none was noted for `interval_ms`; None if there is no such session."""
 
@@ -142,10 +147,12 @@ class SessionStore(Protocol):
         fence: Fence | None = None,
         *,
         aal: int | None = None,
+        client: Client | None = None,
     ) -> Session | None:
         """Move a live session to a new key; the old one ends after `grace_ms`.
 
-        With `aal` the user has just signed in again, at that level; the old key keeps its own.
+        With `aal` the user has just signed in again, at that level, there where `client` says; the
+        old key keeps its own.
         """
 
     async def end(

@@ -19,6 +19,7 @@ from .model import (
     IN_DOUBT_AAL,
     NOWHERE,
     Actor,
+    Client,
     Device,
     Ended,
     EndState,
@@ -140,19 +141,26 @@ class Sessions:
         return updated
 
     async def renew(
-        self, session_id: str, grace_ms: int, actor: Actor, aal: int | None = None
+        self,
+        session_id: str,
+        grace_ms: int,
+        actor: Actor,
+        aal: int | None = None,
+        client: Mapping[str, str] | None = None,
     ) -> tuple[str, Session] | None:
         """Give a live session a new token and id; the old ones end after `grace_ms`.
 
-        With `aal` the user has just signed in again, at that level. What had put the session in
-        doubt is then known to be the user's.
+        With `aal` the user has just signed in again, at that level, there where `client` says (of
+        `ip`, `user_agent`, `accept_language`, `accept_encoding` what is left out stays). What had
+        put the session in doubt is then known to be the user's.
         """
         key = key_of_id(session_id, self._partitions)
         if key is None:
             return None
         token, new = self._fresh(key.partition)
         fence = self._store.fence()
-        session = await self._store.renew(key, new, grace_ms, actor, fence, aal=aal)
+        moved = await self._moved(key, client) if aal is not None and client else None
+        session = await self._store.renew(key, new, grace_ms, actor, fence, aal=aal, client=moved)
         if session is None:
             return None
         if not grace_ms:
@@ -160,6 +168,16 @@ class Sessions:
         if aal is not None and self._rules.watch is not None:
             await self._learn(session, self._rules.watch)
         return token, session
+
+    async def _moved(self, key: SessionKey, client: Mapping[str, str]) -> Client | None:
+        """Return where the user of a session is now."""
+        session = await self._live(key)
+        if session is None:
+            return None
+        moved = replace(session.client, **client)
+        if "ip" not in client:
+            return moved
+        return replace(moved, country="", city="").at(self._locate(moved.ip))
 
     async def _learn(self, session: Session, watch: Watch) -> None:
         place = self._locate(session.client.ip)

@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "alerts",
             "assertion",
+            "binding",
             "child",
             "conditions",
             "coverage",
@@ -38,7 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"judge", "ports"}),
-    frozenset({"authorizer", "relay", "sessions", "touches"}),
+    frozenset({"authorizer", "relay", "sessions", "sightings", "touches"}),
     frozenset(
         {
             "adapters",

@@ -562,6 +562,7 @@ def test_every_kind_of_key_is_documented_and_no_other() -> None:
         "history": re.sub("[A-Za-z0-9_-]{27}$", "<user>", keys.history("pp", "alice")),
         "accounts": keys.accounts("pp", "<device>"),
         "alerts": keys.alerts("pp"),
+        "told": keys.told("pp") + "<digest>",
         "pushing": keys.pushing,
     }
     methods = {name for name, value in vars(Keys).items() if isinstance(value, types.FunctionType)}

@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from ..decision import Reason
 from ..errors import ConfigurationError
 from ..identity import lines
+from .callers import Holding, as_it_is
 from .ext_authz_grpc import ADAPTER, METHOD, SERVICE, on_the_wire, subrequest_of
 from .listener import CheckListener
 from .messages import HealthRequest, HealthResponse
@@ -65,9 +66,15 @@ class GrpcServer:
     A message above `max_message` bytes ends in an error of the call: grpcio does not hand it over.
     """
 
-    def __init__(self, listener: CheckListener, max_message: int = DEFAULT_MAX_MESSAGE) -> None:
+    def __init__(
+        self,
+        listener: CheckListener,
+        max_message: int = DEFAULT_MAX_MESSAGE,
+        holding: Holding = as_it_is,
+    ) -> None:
         self._listener = listener
         self._max_message = max_message
+        self._adapter = holding(ADAPTER)
         self._under_way = 0
         self._draining = False
         self._server: Any = None
@@ -124,7 +131,7 @@ class GrpcServer:
         self._under_way += 1
         try:
             async with asyncio.timeout(None if left_s is None else left_s * _SHARE):
-                return await self._listener.answer(subrequest_of(message), ADAPTER)
+                return await self._listener.answer(subrequest_of(message), self._adapter)
         except TimeoutError:
             return self._listener.refuse(ADAPTER, Reason.STORE_UNAVAILABLE)
         finally:

@@ -17,6 +17,7 @@ from ..identity import lines
 from ..model import CheckRequest
 from . import auth_request, ext_authz_http, forward_auth, ingress
 from .answers import allowed
+from .callers import Holding, as_it_is
 from .wire import (
     NEVER_CACHED,
     Adapter,
@@ -59,6 +60,7 @@ class CheckListener:
         trusted: Trusted,
         *,
         profiles: Sequence[Profile] = (),
+        holding: Holding = as_it_is,
         observe: Observe,
         on_fault: OnFault,
         on_stranger: OnStranger = lambda *_: None,
@@ -73,8 +75,9 @@ class CheckListener:
         self._below: dict[str, Endpoint] = {}
         self._pages: dict[str, Page] = {}
         for each in (Profile(wording, ADAPTERS, BELOW), *profiles):
-            self._exact |= {path: endpoint_of(a, each.wording) for path, a in each.exact.items()}
-            self._below |= {path: endpoint_of(a, each.wording) for path, a in each.below.items()}
+            exact, below, wording = each.exact, each.below, each.wording
+            self._exact |= {path: endpoint_of(holding(a), wording) for path, a in exact.items()}
+            self._below |= {path: endpoint_of(holding(a), wording) for path, a in below.items()}
             self._pages |= each.pages
 
     def answer_now(self, subrequest: Subrequest) -> bytes | None:

@@ -83,7 +83,7 @@ class Api:
     async def renew(self, request: web.Request) -> web.Response:
         body = await read_body(request, RenewSession, optional=True)
         renewed = await self._sessions.renew(
-            request.match_info["id"], body.grace_ms, _actor(request), body.aal
+            request.match_info["id"], body.grace_ms, _actor(request), body.aal, body.client
         )
         token, session = _found(renewed)
         if body.grace_ms == 0:  # else the sweep counts it, when the grace is over

@@ -18,6 +18,7 @@ from pydantic import (
     StrictBool,
     StrictStr,
     ValidationError,
+    model_validator,
 )
 from pydantic.config import JsonDict
 
@@ -121,6 +122,11 @@ Aal = Annotated[
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 
 
+Ip = Annotated[StrictStr, AfterValidator(_address), Field(json_schema_extra=_ADDRESS)]
+UserAgent = Annotated[StrictStr, Field(max_length=1024)]
+Accepted = Annotated[StrictStr, Field(max_length=512)]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -132,8 +138,10 @@ class CreateSession(_Body):
     email: _text(320) = ""  # type: ignore[valid-type]
     name: ShortText = ""  # type: ignore[valid-type]
     roles: Roles = []
-    ip: Annotated[StrictStr, AfterValidator(_address), Field(json_schema_extra=_ADDRESS)] = ""
-    user_agent: Annotated[StrictStr, Field(max_length=1024)] = ""
+    ip: Ip = ""
+    user_agent: UserAgent = ""
+    accept_language: Accepted = ""
+    accept_encoding: Accepted = ""
     country: Annotated[StrictStr, Field(pattern=r"^([A-Z]{2})?$")] = ""
     city: Annotated[StrictStr, Field(max_length=128)] = ""
     device_id: Annotated[
@@ -150,7 +158,10 @@ class CreateSession(_Body):
             email=self.email,
             name=self.name,
             roles=tuple(self.roles),
-            client=Client(self.ip, self.country, self.city, self.user_agent),
+            client=Client(
+                self.ip, self.country, self.city, self.user_agent, self.accept_language,
+                self.accept_encoding,
+            ),
             device_id=self.device_id,
             metadata=self.metadata,
             remember=self.remember,
@@ -172,16 +183,42 @@ class UpdateSession(_Body):
         return given | ({"roles": tuple(given["roles"])} if "roles" in given else {})
 
 
+_WHERE = ("ip", "user_agent", "accept_language", "accept_encoding")
+
+
 class RenewSession(_Body):
     """How long the old token still works, for requests that are under way.
 
-    With `aal` the user has just signed in again, at that level.
+    With `aal` the user has just signed in again, at that level; the other facts say where.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["aal"], "properties": {"aal": {"type": "integer"}}},
+                {"properties": dict.fromkeys(_WHERE, False)},
+            ]
+        }
+    )
 
     grace: Annotated[
         StrictStr, AfterValidator(_grace), Field(json_schema_extra={"pattern": r"^[0-5]?[0-9]s$"})
     ] = "0s"
     aal: Aal | None = None
+    ip: Ip = ""
+    user_agent: UserAgent = ""
+    accept_language: Accepted = ""
+    accept_encoding: Accepted = ""
+
+    @model_validator(mode="after")
+    def _is_a_sign_in(self) -> RenewSession:
+        if self.client and self.aal is None:
+            raise ValueError("where the user is means something only with aal: at a sign-in")
+        return self
+
+    @property
+    def client(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in _WHERE if name in self.model_fields_set}
 
     @property
     def grace_ms(self) -> int:

@@ -18,6 +18,7 @@ class Action(StrEnum):
     SHADOW = "shadow"  # counted and logged, nothing else
     ALERT = "alert"
     STEP_UP = "step_up"  # and no session rule lets it pass before the user has signed in again
+    DENY = "deny"  # and what is asked is refused; of a session in use only
     END = "end"  # and there is no session
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..alerts import Action
 from ..coverage import never_reached
 from ..errors import Problem
 from ..identity import name_problems
@@ -18,6 +19,7 @@ from .settings import (
     WORKER,
     Admin,
     Assertion,
+    Binding,
     Check,
     Cookie,
     Events,
@@ -46,6 +48,7 @@ def dangers_of(settings: Settings) -> list[Problem]:
         *_policy_dangers(settings.policy, settings.session.lifetime),
         *_place_dangers(settings.policy, settings.geo),
         *_webhook_dangers(settings.events),
+        *_binding_dangers(settings.binding, settings.geo),
     ]
 
 
@@ -258,6 +261,12 @@ def _webhook_dangers(events: Events) -> list[Problem]:
                 Problem(f"{place}.timeout", "must be shorter than half of events.takeover")
             )
     return found
+
+
+def _binding_dangers(binding: Binding, geo: Geo) -> list[Problem]:
+    if binding.asn is Action.OFF or geo.asn:
+        return []
+    return [Problem("binding.asn", "needs a database that knows: set geo.asn to the path of one")]
 
 
 def _policy_warnings(policy: Policy, lifetime: Lifetime) -> list[Problem]:

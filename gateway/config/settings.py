@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..alerts import RULES, Action, Limits, Watch
+from ..binding import Bonds
 from ..identity import AUTHELIA, NATIVE, OAUTH2_PROXY, HeaderSet
 from ..lifetime import PRESETS, Lifetime, parse_duration_ms
 from ..model import HIGHEST_AAL, LOWEST_AAL, Narrowing
@@ -466,15 +467,37 @@ def _list_names(names: tuple[str, ...]) -> tuple[str, ...]:
 AtMost = Annotated[int, Field(ge=1, le=40)]  # of the 50 that are remembered
 
 
+def _at_sign_in(action: Action) -> Action:
+    if action is Action.DENY:
+        raise ValueError('"deny" is for [binding]; a sign-in can be refused with "end"')
+    return action
+
+
+SignInAction = Annotated[Action, AfterValidator(_at_sign_in)]
+
+
+class Binding(Section):
+    """What follows when a session is used by somebody else than signed in."""
+
+    fingerprint: Action = Action.OFF
+    asn: Action = Action.OFF
+    network: Action = Action.OFF
+    address: Action = Action.OFF
+
+    @property
+    def bonds(self) -> Bonds:
+        return Bonds(self.fingerprint, self.asn, self.network, self.address)
+
+
 class Alerts(Section):
     """What is looked for at a sign-in, and what follows."""
 
-    new_device: Action = Action.ALERT
-    new_country: Action = Action.ALERT
-    impossible_travel: Action = Action.ALERT
-    network_change: Action = Action.SHADOW
-    shared_account: Action = Action.ALERT
-    shared_device: Action = Action.ALERT
+    new_device: SignInAction = Action.ALERT
+    new_country: SignInAction = Action.ALERT
+    impossible_travel: SignInAction = Action.ALERT
+    network_change: SignInAction = Action.SHADOW
+    shared_account: SignInAction = Action.ALERT
+    shared_device: SignInAction = Action.ALERT
     max_speed_kmh: Annotated[int, Field(ge=100, le=40_000)] = 1000
     shared_window: SessionTime = 3_600_000
     max_devices: AtMost = 4
@@ -594,6 +617,7 @@ class Settings(BaseSettings):
     postgres: Postgres = Postgres()
     geo: Geo = Geo()
     alerts: Alerts = Alerts()
+    binding: Binding = Binding()
     events: Events = Events()
     policy: Policy = Policy()
     log: Log = Log()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from redis.asyncio import Redis
@@ -103,21 +103,35 @@ class Watched:
                 "forget": forgotten,
                 "memory": self.watch.memory_ms,
                 "refuse": self.assessment.refused,
-                "alerts": [_told(each, self.sign_in, f"{session_id}.{n}") for n, each in alerts],
+                "alerts": [
+                    written(each, f"{session_id}.{n}", Where.of(self.sign_in)) for n, each in alerts
+                ],
             }
         )
 
 
-def _told(alert: Alert, sign_in: SignIn, alert_id: str) -> dict[str, str]:
+class Where(NamedTuple):
+    """Of whom an alert is told, where that was, and when."""
+
+    user: str
+    at_ms: int
+    ip: str
+    country: str
+
+    @classmethod
+    def of(cls, sign_in: SignIn) -> Where:
+        return cls(sign_in.user, sign_in.at_ms, sign_in.client.ip, sign_in.client.country)
+
+
+def written(alert: Alert, alert_id: str, where: Where) -> dict[str, str]:
     """Return the claim of an alert, and what is said of it where it is not a shadow."""
     if alert.action is Action.SHADOW:
         return {"claim": f"{_CLAIM}shadow {alert.fact}", "type": "", "data": "", "queued": ""}
-    client = sign_in.client
-    event = {"action": alert.action, "fact": alert.fact, "ip": client.ip,
-             "country": client.country, **alert.details}  # fmt: skip
-    queued = {"id": alert_id, "type": alert.type, "userId": sign_in.user, "ip": client.ip,
-              "country": client.country, "action": alert.action,
-              "sessionId": alert_id.partition(".")[0], "timestamp": instant_of(sign_in.at_ms),
+    event = {"action": alert.action, "fact": alert.fact, "ip": where.ip,
+             "country": where.country, **alert.details}  # fmt: skip
+    queued = {"id": alert_id, "type": alert.type, "userId": where.user, "ip": where.ip,
+              "country": where.country, "action": alert.action,
+              "sessionId": alert_id.partition(".")[0], "timestamp": instant_of(where.at_ms),
               **{_camel(name): value for name, value in alert.details.items()}}  # fmt: skip
     return {
         "claim": _CLAIM + alert.fact,

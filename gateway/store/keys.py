@@ -13,6 +13,7 @@
 | `gw:d:{pp}:<user>` | hash | what is known of a user; see `histories` | after `alerts.memory` |
 | `gw:o:{pp}:<device>` | zset | users of a device, score = last sign-in, ms | after 30 days |
 | `gw:w:{pp}` | list | alerts that wait to be pushed | when they are pushed |
+| `gw:b:{pp}:<session>` | set | what was told of a session that others use | with the session |
 | `gw:pushing` | string | whose turn it is to push alerts | after 5 s |
 | `gw:s:{pp}:!<fence>` | string | stands behind a change; see `replicas` | after 10 s |
 | `gw:replicas` | hash | replicas that answer from memory: name, heartbeats | never |
@@ -80,6 +81,10 @@ class Keys:
 
     def accounts(self, partition: str, device_digest: str) -> str:
         return f"{self.prefix}o:{{{partition}}}:{device_digest}"
+
+    def told(self, partition: str) -> str:
+        """Return how the key begins that a script ends with a session's first digest."""
+        return f"{self.prefix}b:{{{partition}}}:"
 
     def alerts(self, partition: str) -> str:
         return f"{self.prefix}w:{{{partition}}}"

@@ -19,6 +19,8 @@ from ..model import SessionKey, Standing
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # What an entry takes besides its header lines and roles (measured, 64 bits).
 _ENTRY_BYTES = 480
+# Of a caller together with the text of its address; browsers' headers are few, and shared.
+_CALLER_BYTES = 400
 # The same of the profiles' header lines together with the e-mail address, and of each of them.
 _PROFILES_BYTES, _PROFILE_BYTES = 90, 41
 _EVICTED_AT_ONCE = 16  # a sixteenth: to find the oldest of a dict takes longer the more went before
@@ -129,6 +131,7 @@ class NearCache:
 
 def _size(session: Standing) -> int:
     own = _ENTRY_BYTES + len(session.identity) + len(session.claims)
+    own += _CALLER_BYTES if session.caller else 0
     if not session.profiles:
         return own
     blocks = sum(len(each) + _PROFILE_BYTES for each in session.profiles)

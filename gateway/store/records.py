@@ -45,18 +45,24 @@ def rest_of_login(
             "n": login.name,
             "r": list(login.roles),
             "dv": (device.id, device.name, device.type),
-            "cl": (
-                login.client.ip,
-                login.client.country,
-                login.client.city,
-                login.client.user_agent,
-            ),
+            "cl": _client(login.client),
             "i": idle_ms,
             "m": dict(login.metadata),
             "k": login.remember,
             "l": login.aal,
         }
+        | _accepts(login.client)
     )
+
+
+def _client(client: Client) -> tuple[str, ...]:
+    return client.ip, client.country, client.city, client.user_agent
+
+
+def _accepts(client: Client) -> dict[str, object]:
+    """Return what few applications tell, where one does."""
+    accepts = client.accept_language, client.accept_encoding
+    return {"ac": accepts} if any(accepts) else {}
 
 
 def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
@@ -74,13 +80,18 @@ def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
 
 
 def rest_for_key(
-    record: bytes, key: SessionKey, *, in_grace: bool = False, aal: int | None = None
+    record: bytes,
+    key: SessionKey,
+    *,
+    in_grace: bool = False,
+    aal: int | None = None,
+    client: Client | None = None,
 ) -> bytes:
     """Return the record without its instants, for a key that a renewed session has.
 
     All keys of one session share `f`, its first digest: what changes or ends it finds them by that.
-    The old one of two has `g`. With `aal` the user has just signed in again: the instant of that
-    (`t`) is left to the script.
+    The old one of two has `g`. With `aal` the user has just signed in again, there where `client`
+    says: the instant of that (`t`) is left to the script.
     """
     fields = orjson.loads(record)
     fields |= {"d": short(key), "f": family_of(record)}
@@ -90,6 +101,8 @@ def rest_for_key(
     if aal is not None:
         fields["l"] = aal
         left_out.add("t")
+    if client is not None:
+        fields |= {"cl": _client(client), "ac": ["", ""]} | _accepts(client)
     return _rest({name: value for name, value in fields.items() if name not in left_out})
 
 
@@ -145,7 +158,7 @@ def _parse(key: SessionKey, fields: dict[str, object], activity: float | None) -
         name=_text(fields["n"]),
         roles=_texts(fields["r"]),
         device=Device(*device),
-        client=Client(*client),
+        client=Client(*client, *_texts(fields.get("ac", ["", ""]), 2)),
         created_ms=created_ms,
         expires_ms=_instant(fields["x"]),
         idle_ms=_instant(fields["i"]),

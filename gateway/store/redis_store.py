@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,8 @@ from ..model import (
     IN_DOUBT_AAL,
     NOWHERE,
     Actor,
+    Caller,
+    Client,
     Device,
     Ended,
     EndState,
@@ -37,11 +40,12 @@ from ..model import (
     Place,
     Session,
     SessionKey,
+    Standing,
 )
 from ..ports import Confirmation, Created, Fence, Reading, Recall, SignInRules, Touched
 from . import records, scripts
 from .faults import as_unavailable
-from .histories import Histories, Watched
+from .histories import Histories, Watched, Where, written
 from .keys import Keys
 from .memory import Memory, MemoryOptions
 from .near_cache import NearCache
@@ -56,6 +60,7 @@ MAX_CONNECTIONS = 32
 OUTLIVES_MS = 300_000
 _SOCKET_TIMEOUT_S = 0.2  # redis-py's own defaults let a hung Redis hold a call for 59 s
 _ATTEMPTS = 20  # of a change that another change overtook
+MOST_FACTS = 50  # told of one session that others use; with every request they can be another
 _WATCHED_ATTEMPTS = 8  # of a sign-in; the last goes by what was known a moment before
 
 
@@ -270,6 +275,26 @@ class RedisStore:
             self._require_open()
             await self._histories.learn(partition, sign_in, memory_ms)
 
+    async def note_use(self, session: Standing, caller: Caller, alerts: tuple[Alert, ...]) -> None:
+        for alert in alerts:
+            with as_unavailable(self._count_error):
+                self._require_open()
+                seconds, microseconds = await self._client.time()
+                country = str(alert.details.get("country", ""))
+                where = Where(
+                    session.user, seconds * 1000 + microseconds // 1000, caller.address, country
+                )
+                fact = hashlib.sha256(alert.fact.encode()).hexdigest()[:12]
+                told = written(alert, f"{session.key.id}.{fact}", where)
+                partition = session.key.partition
+                reply = await self._run(
+                    "note_use", partition, Actor("gateway"), session.key.digest,
+                    self._keys.told(partition), self._keys.alerts(partition), orjson.dumps(told),
+                    MOST_FACTS,
+                )  # fmt: skip
+            if reply[0] == b"told":
+                self._on_alerts((alert,))
+
     async def touch(self, key: SessionKey, interval_ms: int) -> Touched | None:
         with as_unavailable(self._count_error):
             self._require_open()
@@ -346,6 +371,7 @@ class RedisStore:
         fence: Fence | None = None,
         *,
         aal: int | None = None,
+        client: Client | None = None,
     ) -> Session | None:
         for _ in range(_ATTEMPTS):
             old, session = await self._raw(key)
@@ -354,7 +380,7 @@ class RedisStore:
             with as_unavailable(self._count_error):
                 reply = await self._run(
                     "renew", key.partition, actor, key.digest, old, new.digest,
-                    records.rest_for_key(old, new, aal=aal), grace_ms,
+                    records.rest_for_key(old, new, aal=aal, client=client), grace_ms,
                     records.rest_for_key(old, key, in_grace=True), "" if aal is None else aal,
                     fence=fence,
                 )  # fmt: skip

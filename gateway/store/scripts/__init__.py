@@ -10,7 +10,9 @@ from importlib.resources import files
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
-NAMES = ("create", "touch", "update", "renew", "end_one", "end_all", "end_device", "sweep")
+NAMES = (
+    "create", "touch", "update", "renew", "end_one", "end_all", "end_device", "sweep", "note_use",
+)  # fmt: skip
 RELAY_NAMES = (
     "relay_take", "relay_done", "relay_bury", "relay_requeue", "relay_survey", "witness",
 )  # fmt: skip

@@ -26,16 +26,7 @@ local function tell()
   for _, alert in ipairs(alerts.alerts) do
     local is_new = redis.call('HSETNX', ARGV[19], alert.claim, number(now))
     told[#told + 1] = is_new
-    if is_new == 1 and alert.type ~= '' then
-      emit(alert.type, digest, user, now, 'data', alert.data)
-      local waiting = redis.pcall('RPUSH', ARGV[20], alert.queued)
-      if type(waiting) == 'table' then
-        lost = lost + 1
-      elseif waiting > tonumber(ARGV[5]) then
-        redis.call('LPOP', ARGV[20])
-        redis.pcall('INCR', KEYS[2])
-      end
-    end
+    if is_new == 1 and alert.type ~= '' then raise(alert, digest, user, now, ARGV[20]) end
   end
   if #alerts.set > 0 then redis.call('HSET', ARGV[19], unpack(alerts.set)) end
   if #alerts.forget > 0 then redis.call('HDEL', ARGV[19], unpack(alerts.forget)) end

@@ -50,6 +50,18 @@ local function emit(kind, digest, user, now, ...)
   if type(added) == 'table' and added.err then lost = lost + 1 end
 end
 
+-- Writes an alert's event, and has it pushed to the lists that others read.
+local function raise(alert, digest, user, now, queue)
+  emit(alert.type, digest, user, now, 'data', alert.data)
+  local waiting = redis.pcall('RPUSH', queue, alert.queued)
+  if type(waiting) == 'table' then
+    lost = lost + 1
+  elseif waiting > tonumber(ARGV[5]) then
+    redis.call('LPOP', queue)
+    redis.pcall('INCR', KEYS[2])
+  end
+end
+
 -- Writes the fence behind a change, last: a replica that sees it invalidated has seen the change.
 -- One that cannot be written undoes nothing; nobody confirms it, and a lease is waited for.
 local function fence()
