@@ -66,13 +66,15 @@ class Binding:
         self._locate = locate
         self._tell = tell
         self._verdict = lru_cache(maxsize=_MOST_KNOWN)(self._compare)
+        # By address, user agent, languages and encodings: what a request asks of its session.
+        self.hold = lru_cache(maxsize=_MOST_KNOWN)(self._hold)
 
     def forget(self) -> None:
         """Look addresses up again."""
         self._verdict.cache_clear()
 
-    def hold(self, caller: Caller) -> Narrowing:
-        """Return what a request by this caller asks of its session."""
+    def _hold(self, address: str, user_agent: str, language: str, encoding: str) -> Narrowing:
+        caller = Caller.of(address, user_agent, language, encoding)
 
         def breach(session: Standing) -> Breach | None:
             return None if session.caller == caller else self._judge(session, caller)

@@ -11,13 +11,15 @@ from dataclasses import replace
 from multidict import istr
 
 from ..decision import Reason
-from ..model import Caller, CheckRequest, Narrowing
+from ..model import CheckRequest, Narrowing
 from .wire import Adapter, Subrequest, Trusted
 
 USER_AGENT = istr("User-Agent")
 ACCEPT_LANGUAGE = istr("Accept-Language")
 ACCEPT_ENCODING = istr("Accept-Encoding")
 
+# What a request asks of its session, by address, user agent, languages and encodings.
+Hold = Callable[[str, str, str, str], Narrowing]
 Holding = Callable[[Adapter], Adapter]
 
 
@@ -26,7 +28,7 @@ def as_it_is(adapter: Adapter) -> Adapter:
     return adapter
 
 
-def holding(hold: Callable[[Caller], Narrowing]) -> Holding:
+def holding(hold: Hold) -> Holding:
     """Return how to make an adapter that holds the session of each request to its caller."""
 
     def held(adapter: Adapter) -> Adapter:
@@ -37,11 +39,11 @@ def holding(hold: Callable[[Caller], Narrowing]) -> Holding:
             if isinstance(asked, Reason):
                 return asked
             header = subrequest.headers.get
-            caller = Caller.of(
-                asked.address, header(USER_AGENT, ""), header(ACCEPT_LANGUAGE, ""),
-                header(ACCEPT_ENCODING, ""),
+            held = hold(
+                asked.address, header(USER_AGENT, "")[:512], header(ACCEPT_LANGUAGE, "")[:256],
+                header(ACCEPT_ENCODING, "")[:256],
             )  # fmt: skip
-            return asked._replace(narrowing=(*asked.narrowing, hold(caller)))
+            return CheckRequest(*asked[:-1], (*asked.narrowing, held))  # `_replace` takes 1 us more
 
         return replace(adapter, read=read_with_caller)
 

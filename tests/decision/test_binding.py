@@ -50,7 +50,7 @@ class Gate:
         session = Standing(
             make_session().key, (), NOW_MS + 1000, 1000, NOW_MS, b"", caller=self.known
         )
-        return refusal(session, NOW_MS, RULES, (self.binding.hold(caller),))
+        return refusal(session, NOW_MS, RULES, (self.binding.hold(*caller),))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_refused_check_is_no_activity_and_a_lacking_role_is_said_first() -> No
         [RuleSpec(Access.SESSION, path="/admin/**", roles=("admin",)), RuleSpec(Access.SESSION)],
         store, activity, stand=store.stand,
     )  # fmt: skip
-    held: tuple[Narrowing, ...] = (binding.hold(HOME),)
+    held: tuple[Narrowing, ...] = (binding.hold(*HOME),)
     for remembers in (False, True):
         store.remembers = remembers
         for target, reason in (("/", "fingerprint_changed"), ("/admin/", "role_required")):
