@@ -122,6 +122,7 @@ def check_config(path: str | None) -> None:
 )
 @click.option("--age", default="0s", help="How long ago the user signed in, such as 10m.")
 @click.option("--rested", default="0s", help="How long ago the session was last used.")
+@click.option("--alert", "alerts", multiple=True, help="What its sign-in raised; may be repeated.")
 @click.option("--ip", "address", default="", help="The client's address.")
 @click.option("--country", default="", help="Where the client is, whatever the database says: DE.")
 @click.option("--asn", default=0, help="Whose network it is in, whatever the database says: 3320.")
@@ -131,12 +132,13 @@ def check_config(path: str | None) -> None:
 @click.argument("url")
 def explain_request(
     *, path: str | None, user: str, roles: tuple[str, ...], aal: int, age: str, rested: str,
-    address: str, country: str, asn: int, preflight: bool, anonymous: bool, method: str, url: str,
+    alerts: tuple[str, ...], address: str, country: str, asn: int, preflight: bool, anonymous: bool,
+    method: str, url: str,
 ) -> None:  # fmt: skip
     """Tell which rule decides about METHOD URL, and why, rule by rule."""
     settings = _loaded(path)
     supposed = Supposed(user, roles, aal, _milliseconds(age, "--age"),
-                        _milliseconds(rested, "--rested"))  # fmt: skip
+                        _milliseconds(rested, "--rested"), alerts)  # fmt: skip
     request = _request(method, url, _address(address), preflight=preflight)
     locate = _locate(settings)
     policy = Policy(
@@ -238,7 +240,7 @@ def _supposed(expected: Expectation) -> Supposed | None:
     each = expected.session
     if each is None:
         return None
-    return Supposed(each.user, each.roles, each.aal, each.age, each.rested)
+    return Supposed(each.user, each.roles, each.aal, each.age, each.rested, each.alerts)
 
 
 @commands.group()

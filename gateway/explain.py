@@ -40,6 +40,7 @@ class Supposed:
     aal: int = LOWEST_AAL
     age_ms: int = 0  # since the user signed in
     rested_ms: int = 0  # since the last activity
+    alerts: tuple[str, ...] = ()  # that the sign-in raised
 
 
 def supposed_place(found: model.Place, country: str, asn: int) -> model.Place:
@@ -107,6 +108,7 @@ def _session(key: SessionKey, lifetime: Lifetime, supposed: Supposed) -> Session
         device=Device("", "", ""), client=Client(), created_ms=began_ms,
         expires_ms=began_ms + lifetime.absolute_ms, idle_ms=lifetime.idle_ms,
         last_seen_ms=_NOW_MS - supposed.rested_ms, aal=supposed.aal, authenticated_ms=began_ms,
+        alerts=supposed.alerts,
     )  # fmt: skip
 
 
@@ -174,4 +176,5 @@ def _needs(spec: RuleSpec) -> str:
     needs += [f"activity within {duration_text(spec.idle_ms)}"] if spec.idle_ms else []
     needs += [f"aal {spec.aal}"] if spec.aal > LOWEST_AAL else []
     needs += [f"a sign-in within {duration_text(spec.max_age_ms)}"] if spec.max_age_ms else []
+    needs += [f"a sign-in without {' '.join(spec.without_alerts)}"] if spec.without_alerts else []
     return ", ".join(needs)

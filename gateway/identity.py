@@ -230,6 +230,7 @@ def standing_of(
         profiles=tuple([lines(headers_of(session, each)) for each in profiles]),
         email=session.email if profiles else "",
         claims=claims_of(session) if native.assertion else b"",
+        alerts=_one_of(session.alerts),
         caller=session.client.caller if bound else None,
     )
 

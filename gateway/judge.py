@@ -57,7 +57,7 @@ def _unmet(demands: Demands, session: Standing, now_ms: int) -> Reason | None:
         return Reason.USER_NOT_ALLOWED
     if demands.idle_ms and now_ms >= session.last_seen_ms + demands.idle_ms:
         return Reason.IDLE
-    if session.aal < demands.aal:
+    if session.aal < demands.aal or not demands.alerts.isdisjoint(session.alerts):
         return Reason.STEP_UP_REQUIRED
     if demands.max_age_ms and now_ms >= session.authenticated_ms + demands.max_age_ms:
         return Reason.STEP_UP_REQUIRED

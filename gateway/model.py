@@ -138,6 +138,7 @@ class Session:
     remember: bool = False
     aal: int = LOWEST_AAL
     authenticated_ms: int = 0  # when the user last proved who it is; 0: so long ago as can be
+    alerts: tuple[str, ...] = ()  # types of what its last sign-in raised
 
     @property
     def id(self) -> str:
@@ -169,6 +170,7 @@ class Standing:
     profiles: tuple[bytes, ...] = ()  # the same under the names of each profile that is enabled
     email: str = ""  # only where a profile is enabled: its proxies may ask for certain addresses
     claims: bytes = b""  # what an assertion says of it, as JSON; only where they are signed
+    alerts: tuple[str, ...] = ()
     caller: Caller | None = None  # who signed in; only where sessions are bound to that
 
     @property

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+from .alerts import RULES
 from .conditions import Conditions, IpNetwork, network_problem, parse_query_condition
 from .model import HIGHEST_AAL, LOWEST_AAL
 from .patterns import compile_path, host_covers, host_problem, path_problems
@@ -43,6 +44,7 @@ class RuleSpec:
     max_age_ms: int = 0
     aal: int = LOWEST_AAL
     idle_ms: int = 0
+    without_alerts: tuple[str, ...] = ()  # "*": any
     shadow: bool = False
 
 
@@ -54,12 +56,14 @@ class Demands(NamedTuple):
     max_age_ms: int
     aal: int
     idle_ms: int
+    alerts: frozenset[str]  # that its sign-in must not have raised
 
 
 _HOW_TO_ASK_A_QUERY = (
     'write "name", "!name" or "name=value", with letters, digits, ".", "_", "~" and "-" only'
 )
-_NO_DEMANDS = Demands(frozenset(), frozenset(), 0, LOWEST_AAL, 0)
+_NO_DEMANDS = Demands(frozenset(), frozenset(), 0, LOWEST_AAL, 0, frozenset())
+_ANY = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,7 @@ def _demand_problems(spec: RuleSpec) -> list[tuple[str, str]]:
     asks = {
         "roles": spec.roles, "roles_all": spec.roles_all, "users": spec.users,
         "max_age": spec.max_age_ms, "idle": spec.idle_ms, "aal": spec.aal != LOWEST_AAL,
+        "without_alerts": spec.without_alerts,
     }  # fmt: skip
     if spec.access is not Access.SESSION:
         found += [
@@ -147,7 +152,12 @@ def _demand_problems(spec: RuleSpec) -> list[tuple[str, str]]:
         ]
     if not LOWEST_AAL <= spec.aal <= HIGHEST_AAL:
         found.append(("aal", f"must be from {LOWEST_AAL} to {HIGHEST_AAL}"))
-    return found
+    known = (*RULES, _ANY)
+    return found + [
+        ("without_alerts", f"{name!r} is no alert; there are {', '.join(RULES)}, and * for any")
+        for name in spec.without_alerts
+        if name not in known
+    ]
 
 
 def compile_rule(number: int, spec: RuleSpec) -> Rule:
@@ -180,7 +190,9 @@ def _conditions(spec: RuleSpec) -> Conditions | None:
 
 
 def _demands(spec: RuleSpec) -> Demands | None:
+    alerts = RULES if _ANY in spec.without_alerts else spec.without_alerts
     demands = Demands(
-        frozenset(spec.roles_all), frozenset(spec.users), spec.max_age_ms, spec.aal, spec.idle_ms
-    )
+        frozenset(spec.roles_all), frozenset(spec.users), spec.max_age_ms, spec.aal, spec.idle_ms,
+        frozenset(alerts),
+    )  # fmt: skip
     return None if demands == _NO_DEMANDS else demands

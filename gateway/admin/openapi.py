@@ -59,6 +59,7 @@ _SESSION = _object(
         "idle_expires_at": _INSTANT,
         "aal": _AAL,
         "authenticated_at": _INSTANT,
+        "alerts": {"type": "array", "items": {"enum": list(RULES)}},
         "metadata": {"type": "object"},
     }
 )

@@ -36,6 +36,7 @@ def session_view(session: Session) -> dict[str, object]:
         "idle_expires_at": time_of(session.idle_expires_ms),
         "aal": session.aal,
         "authenticated_at": time_of(session.authenticated_ms),
+        "alerts": list(session.alerts),
         "metadata": dict(session.metadata),
     }
 

@@ -43,6 +43,7 @@ class SupposedSession(Section):
     aal: Annotated[int, Field(ge=LOWEST_AAL, le=HIGHEST_AAL)] = LOWEST_AAL
     age: Duration = 0
     rested: Duration = 0
+    alerts: tuple[str, ...] = ()
 
 
 class Expectation(Section):

@@ -566,6 +566,7 @@ class PolicyRule(Section):
     aal: Annotated[int, Field(ge=LOWEST_AAL, le=HIGHEST_AAL)] = LOWEST_AAL
     max_age: Limit = 0
     idle: Limit = 0
+    without_alerts: tuple[str, ...] = ()
     counts_as_activity: bool = True
     shadow: bool = False
 
@@ -575,7 +576,8 @@ class PolicyRule(Section):
             ignore_case=self.ignore_case, query=self.query, networks=self.networks,
             countries=self.country, asns=self.asn, preflight=self.preflight, roles=self.roles,
             roles_all=self.roles_all, users=self.users, aal=self.aal, max_age_ms=self.max_age,
-            idle_ms=self.idle, counts_as_activity=self.counts_as_activity, shadow=self.shadow,
+            idle_ms=self.idle, without_alerts=self.without_alerts,
+            counts_as_activity=self.counts_as_activity, shadow=self.shadow,
         )  # fmt: skip
 
 

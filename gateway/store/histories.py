@@ -92,6 +92,12 @@ class Watched:
         """The rules that refuse it."""
         return tuple(each.type for each in self.assessment.alerts if each.action is Action.END)
 
+    @property
+    def raised(self) -> tuple[str, ...]:
+        """The types of what is no shadow, whether somebody was told of it before or not."""
+        found = (each.type for each in self.assessment.alerts if each.action is not Action.SHADOW)
+        return tuple(dict.fromkeys(found))
+
     def argument(self, session_id: str) -> bytes:
         """Return what the script `create` is told."""
         fields, forgotten = _changes(self.known.history, self.assessment.after)

@@ -32,7 +32,13 @@ _LEFT_OUT: dict[str, object] = {"e": "", "n": "", "r": [], "m": {}, "k": False, 
 
 
 def rest_of_login(
-    key: SessionKey, user_digest: str, login: Login, device: Device, idle_ms: int
+    key: SessionKey,
+    user_digest: str,
+    login: Login,
+    device: Device,
+    idle_ms: int,
+    *,
+    alerts: tuple[str, ...] = (),
 ) -> bytes:
     """Return the record of a new session without its two instants."""
     return _rest(
@@ -52,6 +58,7 @@ def rest_of_login(
             "l": login.aal,
         }
         | _accepts(login.client)
+        | ({"w": alerts} if alerts else {})
     )
 
 
@@ -100,7 +107,7 @@ def rest_for_key(
         fields["g"] = True
     if aal is not None:
         fields["l"] = aal
-        left_out.add("t")
+        left_out |= {"t", "w"}
     if client is not None:
         fields |= {"cl": _client(client), "ac": ["", ""]} | _accepts(client)
     return _rest({name: value for name, value in fields.items() if name not in left_out})
@@ -167,6 +174,7 @@ def _parse(key: SessionKey, fields: dict[str, object], activity: float | None) -
         remember=fields["k"] is True,
         aal=_level(fields["l"]),
         authenticated_ms=_instant(fields.get("t", created_ms)),
+        alerts=_texts(fields.get("w", [])),
     )
     _refuse_unfit(session)
     return session

@@ -237,7 +237,10 @@ class RedisStore:
             login = replace(login, aal=IN_DOUBT_AAL)
         asked = b"" if watched is None else watched.argument(key.id)
         with as_unavailable(self._count_error):
-            rest = records.rest_of_login(key, user_digest, login, device, lifetime.idle_ms)
+            raised = () if watched is None else watched.raised
+            rest = records.rest_of_login(
+                key, user_digest, login, device, lifetime.idle_ms, alerts=raised
+            )
             reply = await self._run(
                 "create", key.partition, actor, key.digest, rest, lifetime.idle_ms,
                 lifetime.absolute_ms, rules.max_per_user, rules.on_limit,
@@ -254,6 +257,7 @@ class RedisStore:
         if reply[0] == b"refused" and watched is not None:
             raise SignInRefused(watched.refusing)
         session = _session_of(key, login, device, lifetime, int(reply[1]))
+        session = replace(session, alerts=raised)
         return Created(session, tuple(_ended_pairs(key.partition, reply[3:])), alerts)
 
     def _told(self, watched: Watched | None, told: bytes) -> tuple[Alert, ...]:

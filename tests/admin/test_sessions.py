@@ -14,7 +14,7 @@ NOBODY = "00" + "a" * 32
 SESSION = {
     "id", "user", "email", "name", "roles", "device", "ip", "country", "city", "user_agent",
     "created_at", "last_seen_at", "expires_at", "idle_expires_at", "metadata",
-    "aal", "authenticated_at",
+    "aal", "authenticated_at", "alerts",
 }  # fmt: skip
 
 

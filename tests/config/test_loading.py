@@ -478,6 +478,7 @@ shadow = true
         ('country = ["de"]', "country"),
         ("asn = [3320]", "asn"),
         ("asn = [0]", "asn"),
+        ('without_alerts = ["theft"]', "without_alerts"),
         ("shadow = 'x'", "shadow"),
     ],
 )

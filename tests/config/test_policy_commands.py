@@ -42,6 +42,10 @@ users = ["alice", "bob"]
 idle = "10m"
 access = "session"
 [[policy.rules]]
+path = "/till/**"
+without_alerts = ["*"]
+access = "session"
+[[policy.rules]]
 path = "/next/**"
 access = "deny"
 shadow = true
@@ -90,6 +94,8 @@ def config(file: Path) -> Path:
         (["GET", "https://a/docs", "--user", "eve"], "denied: user_not_allowed"),
         (["GET", "https://a/docs", "--user", "bob", "--rested", "10m"], "denied: idle"),
         (["GET", "https://a/docs", "--user", "bob", "--age", "1d"], "denied: expired"),
+        (["GET", "https://a/till/", "--alert", "new_device"], "denied: step_up_required (aal=1)"),
+        (["GET", "https://a/till/"], "allowed: with a live session"),
         (["GET", "https://x.example.com/next/", "--anonymous"], "allowed: public"),
     ],
 )  # fmt: skip
@@ -150,7 +156,7 @@ def test_explain_says_rule_by_rule_why(config: Path, capsys: pytest.CaptureFixtu
     )
     url = "https://x.example.com/next/"
     _, out, _ = run(capsys, "explain", "--config", str(config), "GET", url)
-    assert "  rule 5 (* /next/** -> deny): shadow, not applied: decides" in out.splitlines()
+    assert "  rule 6 (* /next/** -> deny): shadow, not applied: decides" in out.splitlines()
 
 
 def test_explain_takes_a_method_that_is_not_told(

@@ -44,6 +44,7 @@ def make_session(
     idle_ms: int = 15 * MINUTE_MS,
     aal: int = 1,
     authenticated_ms: int = NOW_MS - MINUTE_MS,
+    alerts: tuple[str, ...] = (),
 ) -> Session:
     """Return a session that lives at NOW_MS unless it is told otherwise."""
     return Session(
@@ -60,6 +61,7 @@ def make_session(
         last_seen_ms=last_seen_ms,
         aal=aal,
         authenticated_ms=authenticated_ms,
+        alerts=alerts,
     )
 
 

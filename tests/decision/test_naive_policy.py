@@ -65,6 +65,7 @@ class Person:
     aal: int
     age_ms: int
     rested_ms: int
+    alerts: tuple[str, ...]
 
 
 def segments_match(pattern: list[str], path: list[str]) -> bool:
@@ -137,6 +138,8 @@ def refusal(spec: RuleSpec | None, person: Person | None) -> Reason | None:
         return Reason.USER_NOT_ALLOWED
     if spec.idle_ms and person.rested_ms >= spec.idle_ms:
         return Reason.IDLE
+    if set(spec.without_alerts) & {*person.alerts, *("*" for _ in person.alerts)}:
+        return Reason.STEP_UP_REQUIRED
     if person.aal < spec.aal or (spec.max_age_ms and person.age_ms >= spec.max_age_ms):
         return Reason.STEP_UP_REQUIRED
     return None
@@ -182,6 +185,7 @@ SPECS = st.lists(
         max_age_ms=st.sampled_from([0, 0, 5 * MINUTE_MS]),
         aal=st.sampled_from([1, 1, 2]),
         idle_ms=st.sampled_from([0, 0, 5 * MINUTE_MS]),
+        without_alerts=st.sampled_from([(), (), ("*",), ("new_device", "new_country")]),
         shadow=st.sampled_from([False, False, False, True]),
     ).filter(lambda spec: not problems_of(spec)),
     max_size=5,
@@ -213,6 +217,7 @@ PEOPLE = st.none() | st.builds(
     aal=st.sampled_from([1, 2]),
     age_ms=st.sampled_from([0, 5 * MINUTE_MS - 1, 5 * MINUTE_MS]),
     rested_ms=st.sampled_from([0, 5 * MINUTE_MS - 1, 5 * MINUTE_MS]),
+    alerts=st.sampled_from([(), ("new_device",), ("shared_account",)]),
 )
 
 
@@ -223,6 +228,7 @@ def decided(specs: list[RuleSpec], request: CheckRequest, person: Person | None)
         session = make_session(
             user=person.user, roles=person.roles, aal=person.aal,
             last_seen_ms=NOW_MS - person.rested_ms, authenticated_ms=NOW_MS - person.age_ms,
+            alerts=person.alerts,
         )  # fmt: skip
     authorizer = make_authorizer(
         specs, FakeStore(*filter(None, [session])), locate=locate

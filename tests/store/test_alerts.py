@@ -135,6 +135,30 @@ async def test_a_session_in_doubt_must_step_up_however_often_it_is_tried(world: 
     assert len(await alert_events(world)) == 1
 
 
+async def test_a_session_knows_what_its_sign_in_raised(world: World) -> None:
+    """Told before or not, but no shadows; until its user has signed in again, for the new key."""
+    await sign_in(world)
+    first = await sign_in(world, "phone", "GB", wanted=rules(Action.STEP_UP))
+    created = await sign_in(world, "phone", "GB", wanted=rules(Action.STEP_UP))
+    assert first.session.alerts == created.session.alerts == ("new_device", "new_country")
+    read = (await world.store.read(created.session.key)).session
+    assert read is not None
+    assert read.alerts == created.session.alerts
+    _, rotated = fresh_key("ann")
+    kept = await world.store.renew(read.key, rotated, 0, ACTOR)
+    assert kept is not None
+    assert kept.alerts == read.alerts
+    _, new = fresh_key("ann")
+    again = await world.store.renew(rotated, new, 5000, ACTOR, aal=1)
+    assert again is not None
+    assert again.alerts == ()
+    in_grace = (await world.store.read(rotated)).session
+    assert in_grace is not None
+    assert in_grace.alerts == read.alerts
+    shadow = await sign_in(world, "tv", "US", wanted=rules(Action.SHADOW))
+    assert shadow.session.alerts == ()
+
+
 async def test_a_refused_sign_in_leaves_an_alert_and_no_session(world: World) -> None:
     """Nor does it end one of the user's, or make the thief's device known."""
     home = await sign_in(world, wanted=rules(Action.END))
