@@ -19,7 +19,7 @@ done; \
 test -n "$$python" || { echo "make: Python 3.11 or newer is needed, and is not on PATH" >&2; exit 1; }
 endef
 
-.PHONY: help demo test lint types bench soak conformance planted lock clean
+.PHONY: help demo test lint types bench soak conformance month planted lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 12
@@ -44,6 +44,9 @@ soak: $(READY) ## the long runs under faults
 
 conformance: $(READY) ## every bypass on every proxy; writes the table in docs/conformance.md
 	$(BIN)/python -m tests.adversarial table --write
+
+month: $(READY) ## the alert rules over a synthetic month of 10,000 users: found, missed, false
+	@$(BIN)/python -m tests.alerts.month
 
 planted: $(READY) ## break the gateway in many ways; each must turn a bypass test red
 	$(BIN)/python -m tests.adversarial planted

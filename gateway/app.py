@@ -51,7 +51,15 @@ from .sessions import Sessions
 from .shadow import Shadow
 from .sightings import Sightings
 from .sockets import bind, tls_context
-from .store import AlertQueue, Lists, MemoryOptions, RedisStore, connect
+from .store import (
+    AlertQueue,
+    Lists,
+    MemoryOptions,
+    RedisStore,
+    connect,
+    link_with,
+    no_link,
+)
 from .telemetry import CheckObserver, Metrics, NearCacheFigures, configure_logs
 from .touches import Touches
 from .workers import Inbox, Workers, read_assignment, report
@@ -162,6 +170,7 @@ class App:
             redis_url, username=redis.username, password=redis.password.get_secret_value()
         )
         self._alert_queue = self._build_alert_queue(client)
+        links = self._settings.alerts.links
         return RedisStore(
             client,
             prefix=redis.prefix,
@@ -172,6 +181,7 @@ class App:
             on_alerts=self._raised,
             memory=self._memory_options(),
             stand=self._stand,
+            link=no_link if links is None else link_with(links),
         )
 
     def _build_alert_queue(self, client: Redis) -> AlertQueue:
@@ -511,10 +521,15 @@ class App:
             await web.SockSite(runner, bind(address, "admin.listen"), ssl_context=context).start()
 
     async def _serve_pages(self, stack: contextlib.AsyncExitStack) -> None:
-        listen = self._settings.pages.listen
-        if self._assertions is None or not listen:
+        """Serve what browsers may ask, if there is anything."""
+        links, listen = self._settings.alerts.links, self._settings.pages.listen
+        if not listen or (links is None and self._assertions is None):
             return
-        runner = web.AppRunner(pages.build(self._assertions.public), access_log=None)
+        keys = None if self._assertions is None else self._assertions.public
+        answering = None
+        if links is not None:
+            answering = pages.Answering(self._store, self._sessions, links, self._count_ended)
+        runner = web.AppRunner(pages.build(keys, answering), access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         for address in listen:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from .alerts import Alert, SignIn, Watch
 from .lifetime import Lifetime
+from .links import Question
 from .model import (
     NOWHERE,
     Actor,
@@ -170,6 +171,11 @@ class SessionStore(Protocol):
     ) -> tuple[Ended, ...]:
         """End the user's sessions on one device."""
 
+    async def end_family(
+        self, user: str, key: SessionKey, actor: Actor, fence: Fence | None = None
+    ) -> tuple[Ended, ...]:
+        """End the session that had this key first, whatever keys it has now."""
+
     async def sessions_of(self, user: str) -> tuple[Session, ...]:
         """Return the user's live sessions: exactly those that a check would find."""
 
@@ -311,3 +317,21 @@ class Witness(Protocol):
 
     async def saw_contradiction(self, partition: str, lost: Mark) -> None:
         """Remember for ever that the history had lost this head; the next head replaces it."""
+
+
+class Answers(Protocol):
+    """What users have answered about alerts, until the link is too old. Raises StoreUnavailable."""
+
+    async def is_answered(self, alert_id: str) -> bool:
+        """Tell whether somebody has answered, or is about it."""
+
+    async def begin_answer(self, alert_id: str) -> bool:
+        """Claim the one answer; for a minute, lest a crash takes it. False: somebody was first."""
+
+    async def forget_answer(self, alert_id: str) -> None:
+        """Give the claim back: nothing was done."""
+
+    async def finish_answer(
+        self, question: Question, data: Mapping[str, object], actor: Actor
+    ) -> None:
+        """Keep the claim, and write the event."""

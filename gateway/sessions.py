@@ -204,6 +204,13 @@ class Sessions:
         ended = await self._store.end_all(user, keep, actor, fence)
         return await self._receipt(started, ended, fence)
 
+    async def end_family(self, user: str, session_id: str, actor: Actor) -> Receipt:
+        """Revoke the session that had this id first, however often it was renewed."""
+        started, fence = time.perf_counter(), self._store.fence()
+        key = key_of_id(session_id, self._partitions)
+        ended = () if key is None else await self._store.end_family(user, key, actor, fence)
+        return await self._receipt(started, ended, fence)
+
     async def end_device(self, user: str, device_id: str, actor: Actor) -> Receipt:
         """Revoke the sessions of a user on one device."""
         started, fence = time.perf_counter(), self._store.fence()

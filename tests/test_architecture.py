@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "alerts",
             "assertion",
             "binding",
+            "links",
             "child",
             "conditions",
             "coverage",

@@ -229,7 +229,7 @@ def test_every_secret_can_be_read_from_a_file(place: str, tmp_path: Path) -> Non
     section, _, key = place.rpartition(".")
     secret, config = tmp_path / "secret", tmp_path / "gateway.toml"
     scheme = "postgresql" if section == "postgres" else "redis"
-    secret.write_text(f"{scheme}://db.example.com:6379/1\n")
+    secret.write_text(f"{scheme}://database.example.com:6379/1\n")
     config.write_text(f'[{section}]\n{key}_file = "{secret}"\n')
     wrong = {problem.place for problem in load(str(config), env={}).problems}
     no_key = {"identity.assertion.keys", "identity.assertion.issuer"}
@@ -562,6 +562,7 @@ def test_every_kind_of_key_is_documented_and_no_other() -> None:
         "history": re.sub("[A-Za-z0-9_-]{27}$", "<user>", keys.history("pp", "alice")),
         "accounts": keys.accounts("pp", "<device>"),
         "alerts": keys.alerts("pp"),
+        "answer": keys.answer("pp.0").replace("pp.0", "<alert>"),
         "told": keys.told("pp") + "<digest>",
         "pushing": keys.pushing,
     }

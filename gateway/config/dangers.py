@@ -49,6 +49,7 @@ def dangers_of(settings: Settings) -> list[Problem]:
         *_place_dangers(settings.policy, settings.geo),
         *_webhook_dangers(settings.events),
         *_binding_dangers(settings.binding, settings.geo),
+        *_link_dangers(settings),
     ]
 
 
@@ -269,6 +270,19 @@ def _binding_dangers(binding: Binding, geo: Geo) -> list[Problem]:
     return [Problem("binding.asn", "needs a database that knows: set geo.asn to the path of one")]
 
 
+def _link_dangers(settings: Settings) -> list[Problem]:
+    alerts, found = settings.alerts, []
+    if not alerts.link:
+        return []
+    if not alerts.link_secret.get_secret_value():
+        found.append(
+            Problem("alerts.link_secret", "is empty; make one with `openssl rand -hex 32`")
+        )
+    if not settings.pages.listen:
+        found.append(Problem("pages.listen", "is empty: nobody would answer at alerts.link"))
+    return found
+
+
 def _policy_warnings(policy: Policy, lifetime: Lifetime) -> list[Problem]:
     specs = policy.specs()
     found = [] if specs else [Problem("policy.rules", "is empty: every request is denied")]
@@ -324,8 +338,10 @@ def _identity_warnings(settings: Settings) -> list[Problem]:
         found.append(
             Problem("pages.listen", "is empty: no application can fetch the keys of assertions")
         )
-    if settings.pages.listen and not identity.assertion.is_on:
-        found.append(Problem("pages.listen", "serves nothing without identity.assertion.keys"))
+    if settings.pages.listen and not (identity.assertion.is_on or settings.alerts.link):
+        found.append(
+            Problem("pages.listen", "serves nothing without identity.assertion.keys or alerts.link")
+        )
     if profiles and not settings.pages.login_url:
         found.append(
             Problem("pages.login_url", "is empty: the profiles cannot send anybody to sign in")

@@ -30,6 +30,7 @@ SECRETS = frozenset(
         ("redis", "password"),
         ("postgres", "dsn"),
         ("identity", "assertion", "keys"),
+        ("alerts", "link_secret"),
     }
 )
 

@@ -22,11 +22,13 @@ from ..alerts import RULES, Action, Limits, Watch
 from ..binding import Bonds
 from ..identity import AUTHELIA, NATIVE, OAUTH2_PROXY, HeaderSet
 from ..lifetime import PRESETS, Lifetime, parse_duration_ms
+from ..links import Links
 from ..model import HIGHEST_AAL, LOWEST_AAL, Narrowing
 from ..rules import Access, RuleSpec
 from ..webhooks.signature import key_of
 
 ENV_PREFIX = "GW_"
+_SHORTEST_SECRET = 32
 WORKER = "{worker}"  # in the path of a Unix socket that each worker has of its own
 _LONGEST_MS = 3650 * 86_400_000  # beyond, Redis' own limits and the calendar's would come
 
@@ -489,6 +491,21 @@ class Binding(Section):
         return Bonds(self.fingerprint, self.asn, self.network, self.address)
 
 
+def _alert_link(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^/?#\s]+(/[!-~]*)?/was-this-you/\{token\}", url):
+        raise ValueError(
+            "must be a whole address that ends with /was-this-you/{token}, such as "
+            "https://login.example.com/was-this-you/{token}"
+        )
+    return url
+
+
+def _link_secret(secret: SecretStr) -> SecretStr:
+    if 0 < len(secret.get_secret_value()) < _SHORTEST_SECRET:
+        raise ValueError(f"must have {_SHORTEST_SECRET} characters at least")
+    return secret
+
+
 class Alerts(Section):
     """What is looked for at a sign-in, and what follows."""
 
@@ -510,6 +527,15 @@ class Alerts(Section):
         "notification:queue",
     )
     list_limit: Annotated[int, Field(ge=100, le=10_000_000)] = 10_000
+    link: Annotated[str, AfterValidator(_alert_link)] = ""
+    link_secret: Annotated[SecretStr, AfterValidator(_link_secret)] = SecretStr("")
+    link_lifetime: SessionTime = 24 * 3_600_000
+
+    @property
+    def links(self) -> Links | None:
+        """How to ask users; None if they are not asked."""
+        secret = self.link_secret.get_secret_value().encode()
+        return Links(self.link, secret, self.link_lifetime) if self.link and secret else None
 
     @property
     def watch(self) -> Watch | None:

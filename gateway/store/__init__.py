@@ -3,6 +3,7 @@
 from .alert_queue import AlertQueue, Lists
 from .dead_letters import DeadLetter, DeadLetters
 from .event_log import OutboxLog
+from .histories import link_with, no_link
 from .memory import MemoryOptions
 from .outbox import RedisOutbox, Survey
 from .redis_store import RedisStore, connect
@@ -18,4 +19,6 @@ __all__ = [
     "RedisStore",
     "Survey",
     "connect",
+    "link_with",
+    "no_link",
 ]

@@ -6,7 +6,7 @@ A field that cannot be read counts as unknown: it must not keep anybody from sig
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from ..alerts import Action, Alert, Assessment, History, Seen, SignIn, Spot, Watch
 from ..alerts.finding import instant_of
+from ..links import Links, Question
 from .keys import Keys
 
 ACCOUNTS_MS = 30 * 86_400_000  # so long a user counts as one of the device's
@@ -98,10 +99,19 @@ class Watched:
         found = (each.type for each in self.assessment.alerts if each.action is not Action.SHADOW)
         return tuple(dict.fromkeys(found))
 
-    def argument(self, session_id: str) -> bytes:
+    def links(self, session_id: str, link: Link) -> tuple[str, ...]:
+        """Return the link of each alert."""
+        where = Where.of(self.sign_in)
+        return tuple(
+            link(each, f"{session_id}.{number}", session_id, where)
+            for number, each in enumerate(self.assessment.alerts)
+        )
+
+    def argument(self, session_id: str, links: Sequence[str]) -> bytes:
         """Return what the script `create` is told."""
         fields, forgotten = _changes(self.known.history, self.assessment.after)
-        alerts = enumerate(self.assessment.alerts)
+        alerts = enumerate(zip(self.assessment.alerts, links, strict=True))
+        where = Where.of(self.sign_in)
         return orjson.dumps(
             {
                 "revision": "" if self.at_any_revision else self.known.revision,
@@ -110,7 +120,7 @@ class Watched:
                 "memory": self.watch.memory_ms,
                 "refuse": self.assessment.refused,
                 "alerts": [
-                    written(each, f"{session_id}.{n}", Where.of(self.sign_in)) for n, each in alerts
+                    written(each, f"{session_id}.{n}", where, link) for n, (each, link) in alerts
                 ],
             }
         )
@@ -123,14 +133,42 @@ class Where(NamedTuple):
     at_ms: int
     ip: str
     country: str
+    words: str  # for the user
 
     @classmethod
     def of(cls, sign_in: SignIn) -> Where:
-        return cls(sign_in.user, sign_in.at_ms, sign_in.client.ip, sign_in.client.country)
+        client = sign_in.client
+        words = ", ".join(filter(None, (sign_in.device.name, client.city, client.country)))
+        return cls(sign_in.user, sign_in.at_ms, client.ip, client.country, words)
 
 
-def written(alert: Alert, alert_id: str, where: Where) -> dict[str, str]:
-    """Return the claim of an alert, and what is said of it where it is not a shadow."""
+Link = Callable[[Alert, str, str, Where], str]  # of an alert, its id, the session's first id
+
+
+def no_link(_: Alert, __: str, ___: str, ____: Where) -> str:
+    """Ask nobody."""
+    return ""
+
+
+def link_with(links: Links) -> Link:
+    """Return how to make links that ask users about alerts."""
+
+    def link(alert: Alert, alert_id: str, session_id: str, where: Where) -> str:
+        expires_ms = where.at_ms + links.lifetime_ms
+        return links.to(
+            Question(
+                alert_id, session_id, where.user, where.at_ms, alert.type, where.words, expires_ms
+            )
+        )
+
+    return link
+
+
+def written(alert: Alert, alert_id: str, where: Where, link: str = "") -> dict[str, str]:
+    """Return the claim of an alert, and what is said of it where it is not a shadow.
+
+    The link is for the user alone: it stands in no event.
+    """
     if alert.action is Action.SHADOW:
         return {"claim": f"{_CLAIM}shadow {alert.fact}", "type": "", "data": "", "queued": ""}
     event = {"action": alert.action, "fact": alert.fact, "ip": where.ip,
@@ -138,7 +176,8 @@ def written(alert: Alert, alert_id: str, where: Where) -> dict[str, str]:
     queued = {"id": alert_id, "type": alert.type, "userId": where.user, "ip": where.ip,
               "country": where.country, "action": alert.action,
               "sessionId": alert_id.partition(".")[0], "timestamp": instant_of(where.at_ms),
-              **{_camel(name): value for name, value in alert.details.items()}}  # fmt: skip
+              **{_camel(name): value for name, value in alert.details.items()},
+              **({"link": link} if link else {})}  # fmt: skip
     return {
         "claim": _CLAIM + alert.fact,
         "type": f"alert.{alert.type}",

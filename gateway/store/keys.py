@@ -14,6 +14,7 @@
 | `gw:o:{pp}:<device>` | zset | users of a device, score = last sign-in, ms | after 30 days |
 | `gw:w:{pp}` | list | alerts that wait to be pushed | when they are pushed |
 | `gw:b:{pp}:<session>` | set | what was told of a session that others use | with the session |
+| `gw:y:{pp}:<alert>` | string | that a user has answered about an alert | with its link |
 | `gw:pushing` | string | whose turn it is to push alerts | after 5 s |
 | `gw:s:{pp}:!<fence>` | string | stands behind a change; see `replicas` | after 10 s |
 | `gw:replicas` | hash | replicas that answer from memory: name, heartbeats | never |
@@ -85,6 +86,9 @@ class Keys:
     def told(self, partition: str) -> str:
         """Return how the key begins that a script ends with a session's first digest."""
         return f"{self.prefix}b:{{{partition}}}:"
+
+    def answer(self, alert_id: str) -> str:
+        return f"{self.prefix}y:{{{alert_id[:2]}}}:{alert_id}"
 
     def alerts(self, partition: str) -> str:
         return f"{self.prefix}w:{{{partition}}}"

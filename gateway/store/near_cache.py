@@ -18,7 +18,7 @@ from ..model import SessionKey, Standing
 # Includes the time that the machine was suspended; CLOCK_MONOTONIC does not, on Linux.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # What an entry takes besides its header lines and roles (measured, 64 bits).
-_ENTRY_BYTES = 480
+_ENTRY_BYTES = 496
 # Of a caller together with the text of its address; browsers' headers are few, and shared.
 _CALLER_BYTES = 400
 # The same of the profiles' header lines together with the e-mail address, and of each of them.

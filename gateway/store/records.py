@@ -7,7 +7,7 @@ JSON, which Lua's cjson cannot do faithfully (it turns `[]` into `{}`).
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 
 import orjson
@@ -123,6 +123,11 @@ def family_of(record: bytes) -> str:
 def short(key: SessionKey) -> str:
     """Return the digest as a record has it: base64url, ten characters fewer than in hex."""
     return urlsafe_b64encode(bytes.fromhex(key.digest)).rstrip(b"=").decode()
+
+
+def full(digest: str) -> str:
+    """Return a digest that was `short` as it was."""
+    return urlsafe_b64decode(digest + "==").hex()
 
 
 def _rest(fields: Mapping[str, object]) -> bytes:

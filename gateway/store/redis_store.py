@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..errors import (
 )
 from ..identity import Stand, standing_of
 from ..lifetime import Lifetime
+from ..links import Question
 from ..model import (
     IN_DOUBT_AAL,
     NOWHERE,
@@ -45,7 +46,7 @@ from ..model import (
 from ..ports import Confirmation, Created, Fence, Reading, Recall, SignInRules, Touched
 from . import records, scripts
 from .faults import as_unavailable
-from .histories import Histories, Watched, Where, written
+from .histories import Histories, Link, Watched, Where, no_link, written
 from .keys import Keys
 from .memory import Memory, MemoryOptions
 from .near_cache import NearCache
@@ -60,6 +61,7 @@ MAX_CONNECTIONS = 32
 OUTLIVES_MS = 300_000
 _SOCKET_TIMEOUT_S = 0.2  # redis-py's own defaults let a hung Redis hold a call for 59 s
 _ATTEMPTS = 20  # of a change that another change overtook
+_ANSWERING_MS = 60_000  # who dies over an answer lets the user try again
 MOST_FACTS = 50  # told of one session that others use; with every request they can be another
 _WATCHED_ATTEMPTS = 8  # of a sign-in; the last goes by what was known a moment before
 
@@ -115,7 +117,9 @@ class RedisStore:
         on_alerts: Callable[[tuple[Alert, ...]], None] = ignore,
         memory: MemoryOptions | None = None,
         stand: Stand = standing_of,
+        link: Link = no_link,
     ) -> None:
+        self._link = link
         self._client = client
         self._keys = Keys(prefix)
         self._partitions = partitions
@@ -235,7 +239,8 @@ class RedisStore:
         lifetime, user_digest = rules.lifetime, digest_of_user(login.user)
         if watched is not None and watched.assessment.in_doubt:
             login = replace(login, aal=IN_DOUBT_AAL)
-        asked = b"" if watched is None else watched.argument(key.id)
+        links = () if watched is None else watched.links(key.id, self._link)
+        asked = b"" if watched is None else watched.argument(key.id, links)
         with as_unavailable(self._count_error):
             raised = () if watched is None else watched.raised
             rest = records.rest_of_login(
@@ -253,25 +258,28 @@ class RedisStore:
             raise SessionLimitReached(rules.max_per_user)
         if reply[0] == b"learnt":
             raise _Learnt
-        alerts = self._told(watched, reply[1] if reply[0] == b"refused" else reply[2])
+        alerts = self._told(watched, reply[1] if reply[0] == b"refused" else reply[2], links)
         if reply[0] == b"refused" and watched is not None:
             raise SignInRefused(watched.refusing)
         session = _session_of(key, login, device, lifetime, int(reply[1]))
         session = replace(session, alerts=raised)
         return Created(session, tuple(_ended_pairs(key.partition, reply[3:])), alerts)
 
-    def _told(self, watched: Watched | None, told: bytes) -> tuple[Alert, ...]:
+    def _told(
+        self, watched: Watched | None, told: bytes, links: Sequence[str]
+    ) -> tuple[Alert, ...]:
         """Report the alerts that nobody was told of before; return those that are no shadows."""
         if watched is None:
             return ()
-        alerts = tuple(
-            alert
-            for alert, is_new in zip(watched.assessment.alerts, told, strict=True)
-            if is_new == ord("1")
+        raised = zip(watched.assessment.alerts, links, told, strict=True)
+        new = [(alert, link) for alert, link, is_new in raised if is_new == ord("1")]
+        if new:
+            self._on_alerts(tuple(alert for alert, _ in new))
+        return tuple(
+            replace(alert, details={**alert.details, "link": link}) if link else alert
+            for alert, link in new
+            if alert.action is not Action.SHADOW
         )
-        if alerts:
-            self._on_alerts(alerts)
-        return tuple(alert for alert in alerts if alert.action is not Action.SHADOW)
 
     async def learn(self, sign_in: SignIn, memory_ms: int) -> None:
         partition = partition_of_user(sign_in.user, self._partitions)
@@ -283,14 +291,14 @@ class RedisStore:
         for alert in alerts:
             with as_unavailable(self._count_error):
                 self._require_open()
-                seconds, microseconds = await self._client.time()
-                country = str(alert.details.get("country", ""))
-                where = Where(
-                    session.user, seconds * 1000 + microseconds // 1000, caller.address, country
-                )
-                fact = hashlib.sha256(alert.fact.encode()).hexdigest()[:12]
-                told = written(alert, f"{session.key.id}.{fact}", where)
-                partition = session.key.partition
+                record, _ = await self._raw(session.key)
+                if record is None:
+                    return
+                partition, fact = session.key.partition, hashlib.sha256(alert.fact.encode())
+                alert_id = f"{session.key.id}.{fact.hexdigest()[:12]}"
+                where = await self._where(session, caller, alert)
+                first = partition + records.full(records.family_of(record))
+                told = written(alert, alert_id, where, self._link(alert, alert_id, first, where))
                 reply = await self._run(
                     "note_use", partition, Actor("gateway"), session.key.digest,
                     self._keys.told(partition), self._keys.alerts(partition), orjson.dumps(told),
@@ -298,6 +306,41 @@ class RedisStore:
                 )  # fmt: skip
             if reply[0] == b"told":
                 self._on_alerts((alert,))
+
+    async def _where(self, session: Standing, caller: Caller, alert: Alert) -> Where:
+        seconds, microseconds = await self._client.time()
+        now_ms = seconds * 1000 + microseconds // 1000
+        country = str(alert.details.get("country", ""))
+        device = str(alert.details.get("device", ""))
+        words = ", ".join(filter(None, (device, country)))
+        return Where(session.user, now_ms, caller.address, country, words)
+
+    async def is_answered(self, alert_id: str) -> bool:
+        with as_unavailable(self._count_error):
+            self._require_open()
+            return bool(await self._client.exists(self._keys.answer(alert_id)))
+
+    async def begin_answer(self, alert_id: str) -> bool:
+        with as_unavailable(self._count_error):
+            self._require_open()
+            name = self._keys.answer(alert_id)
+            return bool(await self._client.set(name, "under way", nx=True, px=_ANSWERING_MS))
+
+    async def forget_answer(self, alert_id: str) -> None:
+        with as_unavailable(self._count_error):
+            self._require_open()
+            await self._client.delete(self._keys.answer(alert_id))
+
+    async def finish_answer(
+        self, question: Question, data: Mapping[str, object], actor: Actor
+    ) -> None:
+        with as_unavailable(self._count_error):
+            partition, digest = question.session_id[:2], question.session_id[2:]
+            await self._run(
+                "answer_alert", partition, actor, digest, question.user,
+                self._keys.answer(question.alert_id), question.expires_ms - question.at_ms,
+                orjson.dumps({"alert": question.alert_id, "type": question.type, **data}),
+            )  # fmt: skip
 
     async def touch(self, key: SessionKey, interval_ms: int) -> Touched | None:
         with as_unavailable(self._count_error):
@@ -412,6 +455,11 @@ class RedisStore:
         self, user: str, device_id: str, actor: Actor, fence: Fence | None = None
     ) -> tuple[Ended, ...]:
         return await self._end_batches("end_device", user, device_id, actor, fence)
+
+    async def end_family(
+        self, user: str, key: SessionKey, actor: Actor, fence: Fence | None = None
+    ) -> tuple[Ended, ...]:
+        return await self._end_batches("end_family", user, records.short(key), actor, fence)
 
     async def sessions_of(self, user: str) -> tuple[Session, ...]:
         partition = partition_of_user(user, self._partitions)

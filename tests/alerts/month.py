@@ -306,3 +306,7 @@ def _clear(month: list[Planned], since_ms: int, until_ms: int) -> None:
 def _way_km(one: int, other: int) -> float:
     spots = [Spot(0, *CITIES[n][2:4], 0, "", "") for n in (one, other)]
     return distance_km(*spots) - CITIES[one][4] - CITIES[other][4]
+
+
+if __name__ == "__main__":
+    Month(10_000).score().show()

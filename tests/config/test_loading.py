@@ -284,6 +284,7 @@ def test_a_value_of_the_wrong_kind_is_a_problem(tmp_path: Path, text: str) -> No
 
 # --- dangers -----------------------------------------------------------------------------------
 
+ASK = "https://login.example.com/was-this-you/{token}"
 TLS = 'tls_cert = "/c"\ntls_key = "/k"\n'
 
 
@@ -313,6 +314,13 @@ TLS = 'tls_cert = "/c"\ntls_key = "/k"\n'
         ("[pages]\nlogin_url = 'https://login/'\n", "pages.login_url"),
         ("[pages]\nlogin_url = 'javascript:alert({url})'\n", "pages.login_url"),
         ("[redis]\nprefix = 'a{b}'\n", "redis.prefix"),
+        ("[binding]\nasn = 'alert'\n", "binding.asn"),
+        ("[binding]\naddress = 'refuse'\n", "binding.address"),
+        ("[alerts]\nnew_device = 'deny'\n", "alerts.new_device"),
+        ("[alerts]\nlink = 'https://a/{token}'\n", "alerts.link"),
+        ("[alerts]\nlink_secret = 'short'\n", "alerts.link_secret"),
+        (f"[alerts]\nlink = '{ASK}'\n[pages]\nlisten = ['127.0.0.1:1']\n", "alerts.link_secret"),
+        (f"[alerts]\nlink = '{ASK}'\nlink_secret = '{DIGEST}'\n", "pages.listen"),
         ("[check]\nprofiles = ['oauth2']\n", "check.profiles[1]"),
         ("[check]\nprofiles = ['authelia', 'authelia']\n", "check.profiles"),
         ("[check.oauth2_proxy]\nfamily = 'caddy'\n", "check.oauth2_proxy.family"),

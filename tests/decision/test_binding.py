@@ -48,7 +48,7 @@ class Gate:
 
     def check(self, caller: Caller) -> Reason | None:
         session = Standing(
-            make_session().key, (), NOW_MS + 1000, 1000, NOW_MS, b"", caller=self.known
+            *make_session().key, (), NOW_MS + 1000, 1000, NOW_MS, b"", caller=self.known
         )
         return refusal(session, NOW_MS, RULES, (self.binding.hold(*caller),))
 

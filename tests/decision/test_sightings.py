@@ -82,6 +82,6 @@ async def test_waiting_and_remembering_have_bounds() -> None:
     assert len(found._waiting) == 50
     for number in range(20_000):
         key = SessionKey("00", f"{number:032x}")
-        found.note(Standing(key, (), 0, 0, 0, b""), SOMEBODY, (alert("a"),))
+        found.note(Standing(*key, (), 0, 0, 0, b""), SOMEBODY, (alert("a"),))
     assert len(found._waiting) == 10_000
     assert len(found._noted) <= 10_000

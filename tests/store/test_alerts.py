@@ -279,7 +279,8 @@ def test_whatever_a_history_holds_it_can_be_read(fields: dict[bytes, bytes]) -> 
     known = histories.Known(histories._decoded(fields), "0", 1)
     watch = Watch(dict.fromkeys(RULES, Action.ALERT))
     said = watch.assess(sample(), known.history)
-    assert histories.Watched(watch, sample(), known, said).argument("00" * 17)
+    links = [""] * len(said.alerts)
+    assert histories.Watched(watch, sample(), known, said).argument("00" * 17, links)
 
 
 # --- pushing ---------------------------------------------------------------------------------

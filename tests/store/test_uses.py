@@ -9,6 +9,7 @@ import orjson
 from gateway.alerts import Action, Alert
 from gateway.identity import standing_of
 from gateway.model import Caller, SessionKey
+from gateway.store import records
 from gateway.store.redis_store import MOST_FACTS
 
 from .world import ACTOR, World, fresh_key
@@ -90,6 +91,6 @@ async def test_whoever_is_another_each_time_is_told_of_a_bounded_number_of_times
     for number in range(MOST_FACTS + 5):
         await note(world, signed_in.key, moved(f"203.0.113.{number}"))
     assert len(await told(world)) == MOST_FACTS
-    name = world.keys.told(signed_in.key.partition) + signed_in.key.digest
+    name = world.keys.told(signed_in.key.partition) + records.short(signed_in.key)
     left_ms = await world.client.pttl(name)
     assert 0 < left_ms <= 3_600_000 + 300_000

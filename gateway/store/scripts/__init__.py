@@ -11,14 +11,15 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
 NAMES = (
-    "create", "touch", "update", "renew", "end_one", "end_all", "end_device", "sweep", "note_use",
+    "create", "touch", "update", "renew", "end_one", "end_all", "end_device", "end_family",
+    "sweep", "note_use", "answer_alert",
 )  # fmt: skip
 RELAY_NAMES = (
     "relay_take", "relay_done", "relay_bury", "relay_requeue", "relay_survey", "witness",
 )  # fmt: skip
 
 # A revocation must succeed at maxmemory: it frees memory, and its event can be reported as lost.
-_ENDS = frozenset({"end_one", "end_all", "end_device", "sweep"})
+_ENDS = frozenset({"end_one", "end_all", "end_device", "end_family", "sweep"})
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
 
 

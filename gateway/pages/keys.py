@@ -1,7 +1,4 @@
-"""The listener of pages, which browsers and applications reach through the proxy.
-
-So far it serves the keys with which applications check assertions, and nothing else.
-"""
+"""The keys with which applications check assertions."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ JWKS = "/.well-known/jwks.json"
 JWKS_AGE_S = 300
 
 
-def build(keys: Mapping[str, object]) -> web.Application:
-    """Return the application; `keys` is the JWK set (RFC 7517), without anything private."""
+def add(app: web.Application, keys: Mapping[str, object]) -> None:
+    """Serve `keys`, the JWK set (RFC 7517), without anything private."""
     body = orjson.dumps(keys)
 
     async def jwks(_: web.Request) -> web.Response:
@@ -29,6 +26,4 @@ def build(keys: Mapping[str, object]) -> web.Application:
             },
         )
 
-    pages = web.Application()
-    pages.router.add_get(JWKS, jwks)
-    return pages
+    app.router.add_get(JWKS, jwks)
