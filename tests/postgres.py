@@ -51,6 +51,14 @@ def binaries() -> Path:
     return copy / "pginstall" / "bin"
 
 
+def can_mount() -> bool:
+    """Tell whether a file system can be mounted here, in a namespace of its own."""
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", tempfile.gettempdir()]
+    if os.geteuid() != 0:
+        return False
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def _open_to_all(path: Path) -> bool:
     return all(each.stat().st_mode & 0o005 == 0o005 for each in (path, *path.parents))
 
@@ -58,7 +66,9 @@ def _open_to_all(path: Path) -> bool:
 class Postgres:
     """One server with one empty database; a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, small_mb: int = 0) -> None:
+        """With `small_mb` it has a folder `small` on a file system of that size."""
+        self._small_mb = small_mb
         self.port = servers.free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._data = self.folder / "data"
@@ -81,9 +91,13 @@ class Postgres:
         """Return when it answers."""
         options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
         with (self.folder / "output.log").open("ab") as output:
+            command = [str(self._bin / "postgres"), "-D", str(self._data), f"--port={self.port}"]
+            user = self._user()
+            if self._small_mb:
+                command, user = self._with_small_disk(command), {"cwd": self.folder}
             self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self._data, f"--port={self.port}", *options],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, **self._user(),
+                [*command, *options],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, **user,
             )  # fmt: skip
         deadline = time.monotonic() + START_S
         while not _answers(self.dsn):
@@ -131,6 +145,21 @@ class Postgres:
             self._process.send_signal(number)
         self._process.wait(servers.STOP_S * 2)
         self._process = None
+
+    @property
+    def small(self) -> Path:
+        """The folder on the small file system, which only this server sees."""
+        return self.folder / "small"
+
+    def _with_small_disk(self, command: list[str]) -> list[str]:
+        """Return a command that mounts it where nobody else sees it, and becomes the server."""
+        self.small.mkdir(exist_ok=True)
+        nobody = pwd.getpwnam("nobody")
+        ids = f"uid={nobody.pw_uid},gid={nobody.pw_gid}"
+        mount = f"mount -t tmpfs -o size={self._small_mb}m,mode=700,{ids} tmpfs {self.small}"
+        become = f"setpriv --reuid={nobody.pw_uid} --regid={nobody.pw_gid} --clear-groups"
+        script = f'{mount} && exec {become} "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, "sh", *command]
 
     def _user(self) -> dict[str, Any]:
         """Postgres refuses to run as root."""

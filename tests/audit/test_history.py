@@ -22,7 +22,7 @@ from gateway.audit.migrate import Migration, migrate
 from gateway.errors import ConfigurationError, SinkUnavailable
 from gateway.ports import EventQuery, Mark, Witnessed
 from gateway.store import RedisOutbox
-from tests.postgres import Postgres
+from tests.postgres import Postgres, can_mount
 
 from .harness import (
     History,
@@ -155,6 +155,42 @@ async def test_inserts_that_fail_for_want_of_space_lose_nothing(
         await drained(outbox)
     assert in_order(await history.rows(), redis.written)
     assert await redis.dead_letters() == []
+
+
+async def test_a_disk_that_is_full_loses_nothing(redis: Redis) -> None:
+    """A real one: the database lies on a file system that is full for a while."""
+    if not can_mount():
+        pytest.skip("no file system can be mounted here; the test above raises the same error")
+    with Postgres(small_mb=40) as server:
+        await _execute(server.dsn, f"CREATE TABLESPACE small LOCATION '{server.small}'")
+        await _execute(server.dsn, "CREATE DATABASE small TABLESPACE small")
+        dsn = server.dsn_of("postgres", "small")
+        await migrate(dsn, 5)
+        async with history_at(dsn) as history:
+            outbox, sink = sink_of(redis, history)
+            await history.sql("CREATE TABLE filler (text text)")
+            with pytest.raises(asyncpg.DiskFullError):
+                await history.sql("INSERT INTO filler SELECT repeat('x', 1000) "
+                                  "FROM generate_series(1, 100000)")  # fmt: skip
+            with capture_logs() as logs:
+                async with relaying(outbox, sink) as relay:
+                    await redis.write(USERS, 20)
+                    async with asyncio.timeout(20):
+                        while relay.failures["postgres"] < 20:  # noqa: ASYNC110
+                            await asyncio.sleep(0.02)
+                    await history.sql("DROP TABLE filler")
+                    await history.sql("CHECKPOINT")
+                    await drained(outbox)
+            assert any("53100" in str(each.get("why")) for each in logs)
+            assert in_order(await history.rows(), redis.written)
+            assert await history.problems(outbox) == []
+    assert await redis.dead_letters() == []
+
+
+async def _execute(dsn: str, sql: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(sql)
+    await connection.close()
 
 
 async def test_postgres_killed_while_events_are_written_has_all_of_them(redis: Redis) -> None:
