@@ -10,7 +10,9 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -113,6 +115,19 @@ class Postgres:
     def stop(self) -> None:
         self._end(signal.SIGINT)
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Until the end of the block it answers nothing, and closes nothing."""
+        stopped = [self.pid, *_children(self.pid)]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def __enter__(self) -> Self:
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
@@ -167,6 +182,16 @@ class Postgres:
             return {"cwd": self.folder}
         nobody = pwd.getpwnam("nobody")
         return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            status = (folder / "stat").read_text()
+            if int(status.rpartition(")")[2].split()[1]) == pid:
+                found.append(int(folder.name))
+    return found
 
 
 def _answers(dsn: str) -> bool:

@@ -53,6 +53,9 @@ class Database:
         try:
             with as_unavailable():
                 yield lent
+        except BaseException:
+            lent.terminate()  # to make it fit for use would wait for whatever hangs once more
+            raise
         finally:
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await pool.release(lent)

@@ -6,6 +6,7 @@ import json
 import random
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -86,6 +87,27 @@ def test_while_postgres_is_away_the_history_says_so_and_checks_go_on(running: Si
         running.postgres.start()
     running.await_empty()
     assert gateway.admin("GET", "/v1/events?user=dave").json["next"] is None
+
+
+def test_while_postgres_hangs_nobody_waits_for_it_but_who_reads_events(running: Site) -> None:
+    """It takes connections and says nothing: what no timeout ends would wait for ever."""
+    gateway = running.gateways[0]
+    token = gateway.sign_in("frank")["token"]
+    running.await_empty()
+    with running.postgres.hanging():
+        began = time.monotonic()
+        for _ in range(20):
+            assert gateway.check(token).status == 200
+            session = gateway.sign_in("grace")["id"]
+            assert gateway.admin("DELETE", f"/v1/sessions/{session}").json["complete"]
+        assert time.monotonic() - began < 5
+        assert gateway.admin("GET", "/v1/events").status == 503
+        assert time.monotonic() - began < 15
+        assert gateway.ready() == 200
+    running.await_empty()
+    rows = running.sql("SELECT type FROM gateway.session_events WHERE user_id = 'grace' "
+                       "ORDER BY seq")  # fmt: skip
+    assert [row[0] for row in rows] == ["session.created", "session.ended"] * 20
 
 
 def test_without_postgres_events_are_read_from_the_outbox_and_their_loss_is_said() -> None:
