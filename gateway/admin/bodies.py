@@ -43,6 +43,8 @@ _ROLE = rf"^(?!.*,){_EDGE}([^\x00-\x1f\x7f]*{_EDGE})?$"
 _SESSION_ID = r"^([0-9a-f]{34})?$"
 _EVENT_CURSOR = r"^([0-9a-f]{2}-[0-9]{1,14}-[0-9]{1,15})?$"  # the id of a page's last event
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_LAST_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS  # a zone may reach beyond
 _ADDRESS: JsonDict = {"anyOf": [{"const": ""}, {"format": "ipv4"}, {"format": "ipv6"}]}
 
 
@@ -260,7 +262,7 @@ def _ms_of(text: str) -> int | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        return max(0, (time - _EPOCH) // timedelta(milliseconds=1))
+        return min(max(0, (time - _EPOCH) // _MS), _LAST_MS)
     except (TypeError, ValueError, OverflowError):
         raise ValueError("must be a time with a zone, for example 2026-03-01T09:00:00Z") from None
 

@@ -86,8 +86,9 @@ class WebhookSink:
         if left_s > 0:
             raise self._given_up(event, "it failed a moment ago", left_s)
         asked_s, why = 0.0, ""
+        body = body_of(event)  # here: no receiver is to blame for an event that cannot be told
         try:
-            status, asked_s = await self._post(event)
+            status, asked_s = await self._post(str(event.id), body)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             why = str(error) or type(error).__name__
         else:
@@ -99,10 +100,9 @@ class WebhookSink:
                 raise Rejected(why)
         raise self._given_up(event, why, self._back_off(asked_s))
 
-    async def _post(self, event: Event) -> tuple[int, float]:
+    async def _post(self, webhook_id: str, body: bytes) -> tuple[int, float]:
         """Return the status, and for how many seconds it wants to be left alone."""
-        body = body_of(event)
-        headers = self._headers(str(event.id), int(self._now_s()), body)
+        headers = self._headers(webhook_id, int(self._now_s()), body)
         async with self._opened().post(
             self._options.url, data=body, headers=headers, allow_redirects=False
         ) as response:

@@ -89,6 +89,32 @@ def test_while_postgres_is_away_the_history_says_so_and_checks_go_on(running: Si
     assert gateway.admin("GET", "/v1/events?user=dave").json["next"] is None
 
 
+EDGES = {
+    "from=0001-01-01T00:00:00%2B14:00": 200,
+    "from=9999-12-31T23:59:59-14:00": 200,
+    "to=9999-12-31T23:59:59-14:00": 200,
+    "to=2026-03-01T09:00:00": 422,
+    "cursor=ff-99999999999999-999999999999999": 200,
+    "cursor=00-0-0": 200,
+    "cursor=00-0-0%27%20OR%201=1": 422,
+    "cursor=00-%D9%A3-0": 422,
+    "user=%00": 422,
+    "user=%27;%20DROP%20TABLE%20gateway.chains;--": 200,
+    "user=%ED%A0%80": 200,
+    "session=%27": 422,
+    "type=%27": 422,
+    "limit=0": 422,
+    "limit=201": 422,
+}
+
+
+def test_no_query_of_events_is_a_fault_or_reaches_sql(running: Site) -> None:
+    gateway = running.gateways[0]
+    came = {query: gateway.admin("GET", f"/v1/events?{query}").status for query in EDGES}
+    assert came == EDGES
+    assert running.sql("SELECT to_regclass('gateway.chains') IS NOT NULL")[0][0]
+
+
 def test_while_postgres_hangs_nobody_waits_for_it_but_who_reads_events(running: Site) -> None:
     """It takes connections and says nothing: what no timeout ends would wait for ever."""
     gateway = running.gateways[0]

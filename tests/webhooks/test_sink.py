@@ -238,6 +238,16 @@ async def test_an_event_that_the_receiver_cannot_take_is_blamed_and_no_other(
         assert await sink.take("0a", EVENTS[2:]) == 3
 
 
+async def test_an_event_that_cannot_be_told_is_blamed_and_not_the_receiver(
+    receiver: Receiver,
+) -> None:
+    async with posting(receiver) as sink:
+        for at_ms in (10**17, 10**20):
+            with pytest.raises((ValueError, OverflowError, OSError)):
+                await sink.take("0a", [EVENTS[0]._replace(at_ms=at_ms)])
+        assert await sink.take("0a", EVENTS) == 5
+
+
 @pytest.mark.parametrize("status", [204, 500])
 async def test_an_event_that_is_too_old_is_tried_once_more_and_then_given_up(
     receiver: Receiver, status: int
