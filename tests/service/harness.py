@@ -143,7 +143,7 @@ def ask(
     port: int, method: str, path: str, headers: dict[str, str], body: str | None = None
 ) -> Answer:
     """Make one request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     try:
         started = time.perf_counter()
         connection.request(method, path, body, headers)
