@@ -64,9 +64,11 @@ class Sightings:
             while self._waiting:
                 try:
                     await self._tell(*self._waiting[0])
-                    del self._waiting[0]
-                except StoreUnavailable:
-                    await asyncio.sleep(_RETRY_S)
+                except StoreUnavailable as error:
+                    if error.kind != "garbage_record":  # of such a session nothing can be told
+                        await asyncio.sleep(_RETRY_S)
+                        continue
+                del self._waiting[0]
 
     async def _tell(self, session: Standing, caller: Caller, alert: Alert) -> None:
         """Without memory in Redis nothing can be told, but a session can end."""

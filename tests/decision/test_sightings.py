@@ -22,15 +22,16 @@ SOMEBODY = Caller("203.0.113.1")
 class Store:
     """Takes what is told, but for the first `faults` times."""
 
-    def __init__(self, faults: int = 0) -> None:
+    def __init__(self, faults: int = 0, kind: str = "timeout") -> None:
         self.faults = faults
+        self.kind = kind
         self.told: list[str] = []
         self.ended: list[tuple[str, str]] = []
 
     async def note_use(self, _: Standing, __: Caller, alerts: tuple[Alert, ...]) -> None:
         self.faults -= 1
         if self.faults >= 0:
-            raise StoreUnavailable("timeout")
+            raise StoreUnavailable(self.kind)
         self.told += [alert.fact for alert in alerts]
 
     async def end(self, session_id: str, why: str) -> None:
@@ -63,6 +64,14 @@ async def test_what_could_not_be_told_is_told_later_and_once() -> None:
     found.note(session, SOMEBODY, (alert("a"),))
     await settle(found)
     assert store.told == ["a", "b"]
+
+
+async def test_a_record_that_is_none_holds_up_no_other() -> None:
+    store = Store(faults=1, kind="garbage_record")
+    found, session = build(store), standing_of(make_session())
+    found.note(session, SOMEBODY, (alert("a"), alert("b")))
+    await settle(found)
+    assert store.told == ["b"]
 
 
 @pytest.mark.parametrize("faults", [0, 1])
