@@ -24,6 +24,7 @@ TRIALS = 300
 CHECKERS = 4
 REPLICAS = 3
 LAG_S = 0.004  # of one replica behind the others, longer than an end and a look at the registry
+LEARN_S = 5.0
 SIGN_INS = 100
 LIMIT = 5
 
@@ -267,8 +268,7 @@ async def test_after_the_receipt_no_memory_allows(
     for trial in range(TRIALS):
         signed = await remembering[0].sign_in(f"user-{trial}", "laptop")
         for each in remembering:
-            assert await each.allows(signed.key)
-            assert each.store.recall(signed.key) is not None
+            await learn(each, signed.key)
         coordinator = remembering[trial % REPLICAS].store
         lag(remembering[trial // REPLICAS % REPLICAS])
         fence = coordinator.fence()
@@ -280,6 +280,13 @@ async def test_after_the_receipt_no_memory_allows(
             counts["allowed"] += recalled is not None and recalled[0].roles != ("new",)
     show(record_property, f"receipts: {way}", counts)
     assert (counts["complete"], counts["allowed"]) == (TRIALS, 0)
+
+
+async def learn(world: World, key: SessionKey) -> None:
+    """Have the replica remember a session: on a busy machine its lease may just be over."""
+    async with asyncio.timeout(LEARN_S):
+        while world.store.recall(key) is None:
+            assert await world.allows(key)
 
 
 def lag(world: World) -> None:
