@@ -1,7 +1,8 @@
 """Whether a session is still used by whom it was made for: pure, but for telling what it finds.
 
 Compared is who signed in, as the application said, with who sends a request. An unchanged caller
-costs one comparison; what another comes to is remembered for the pair of them, as a fact.
+of whom enough is known costs one comparison; what another comes to is remembered for the pair of
+them, as a fact.
 
 **What passes is proven to be the same; what is told is proven to be another.** What is unknown on
 either side proves neither: under an action that refuses it is refused, and nobody is told.
@@ -75,9 +76,13 @@ class Binding:
 
     def _hold(self, address: str, user_agent: str, language: str, encoding: str) -> Narrowing:
         caller = Caller.of(address, user_agent, language, encoding)
+        # Two who are alike in that nothing is known of them are not proven to be the same.
+        is_proof = self._compare(caller, caller).breach is None
 
         def breach(session: Standing) -> Breach | None:
-            return None if session.caller == caller else self._judge(session, caller)
+            if is_proof and session.caller == caller:
+                return None
+            return self._judge(session, caller)
 
         return Narrowing("caller", breach=breach)
 
@@ -129,8 +134,8 @@ class Binding:
 
 def same_fingerprint(known: Caller, now: Caller) -> bool | None:
     """Tell whether the traits that the sign-in had are still those; None if that is unknown."""
-    if now.encoding == _OF_MEDIA:
-        now = now._replace(encoding=known.encoding)
+    if now.encoding == _OF_MEDIA:  # then the encodings prove nothing
+        known = known._replace(encoding="")
     pairs = [pair for pair in zip(_traits(known), _traits(now), strict=True) if pair[0]]
     if any(after and after != before for before, after in pairs):
         return False

@@ -12,11 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from gateway.adapters import authelia, oauth2_proxy
+from gateway.adapters.callers import as_it_is, holding
 from gateway.adapters.connection import CheckServer
 from gateway.adapters.grpc_server import DEFAULT_MAX_MESSAGE, GrpcServer
 from gateway.adapters.listener import CheckListener
 from gateway.adapters.wire import Page, Profile, Trusted, Wording
 from gateway.assertion import Assertions
+from gateway.binding import Binding
 from gateway.decision import Decision
 from gateway.identity import AUTHELIA, NATIVE, OAUTH2_PROXY, standing_of
 from gateway.model import CheckRequest, Session, Standing
@@ -60,6 +62,7 @@ class Gate:
         self.grpc: GrpcServer | None = None
         self.grpc_port = 0
         self.grpc_max_message = DEFAULT_MAX_MESSAGE
+        self.holding = as_it_is
 
     async def connect(self, *, unix: bool = False) -> Connection:
         if unix:
@@ -101,7 +104,7 @@ class Gate:
     async def grpc_address(self, *, unix: bool = False) -> str:
         """Return where gRPC is answered; begin to answer it with the first question."""
         if self.grpc is None:
-            self.grpc = GrpcServer(self.listener, self.grpc_max_message)
+            self.grpc = GrpcServer(self.listener, self.grpc_max_message, self.holding)
             self.grpc_port = servers.free_port()
             paths = [f"unix:{self.path}.grpc"] if self.path else []
             await self.grpc.open([f"127.0.0.1:{self.grpc_port}", *paths], shared=False)
@@ -175,6 +178,7 @@ async def serving(
     pages: Mapping[str, Page] | None = None,
     assertions: Assertions | None = None,
     remove_unset: tuple[str, ...] = (),
+    binding: Binding | None = None,
 ) -> AsyncIterator[Gate]:
     """Serve on a port of the kernel's choice and, with `folder`, where asked on a Unix socket."""
     signed = "" if assertions is None else ASSERTION
@@ -187,7 +191,10 @@ async def serving(
                 assertion=None if assertions is None else assertions.line)
         for each, number in zip(told, (None, 0, 1), strict=True)
     )  # fmt: skip
-    stand = partial(standing_of, native=told[0], profiles=tuple(told[1:]))
+    stand = partial(
+        standing_of, native=told[0], profiles=tuple(told[1:]), bound=binding is not None
+    )
+    held = as_it_is if binding is None else holding(binding.hold)
     store = FakeStore(*sessions, stand=stand)
     activity: list[Standing] = []
     faults: list[Exception] = []
@@ -198,13 +205,14 @@ async def serving(
         native,
         Trusted(tuple(ipaddress.ip_network(each) for each in trusted), hops),
         profiles=profiles_of(first, second, pages or {}) if profiles else (),
+        holding=held,
         observe=lambda adapter, asked, decision, s: observed.append((adapter, asked, decision)),
         on_fault=faults.append,
         on_stranger=lambda *who: strangers.append(who),
     )
     gate = Gate(listener, store, str(folder / f"{next(_GATES)}.sock") if folder else "")
     gate.activity, gate.faults, gate.observed = activity, faults, observed
-    gate.strangers = strangers
+    gate.strangers, gate.holding = strangers, held
     loop = asyncio.get_running_loop()
     server = CheckServer(listener)
     gate.server = server

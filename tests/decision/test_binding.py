@@ -68,6 +68,7 @@ class Gate:
         ({"encoding": "gzip"}, False),
         ({"encoding": MEDIA}, True),
         ({"encoding": MEDIA, "language": ""}, None),
+        ({"encoding": MEDIA, "language": "", "user_agent": ""}, None),
         ({"language": "", "user_agent": FIREFOX}, False),
         ({"user_agent": "\udcff"}, False),
     ],
@@ -82,6 +83,7 @@ def test_a_fingerprint_is_what_updates_leave(change: dict[str, str], same: bool 
 def test_only_what_the_sign_in_told_is_compared() -> None:
     assert same_fingerprint(Caller(user_agent=HOME.user_agent), HOME) is True
     assert same_fingerprint(Caller("192.0.2.7"), HOME) is None
+    assert same_fingerprint(Caller(encoding="gzip"), Caller(encoding=MEDIA)) is None
 
 
 @pytest.mark.parametrize(
@@ -138,12 +140,28 @@ def test_the_strictest_rung_decides_and_the_widest_is_told() -> None:
 def test_what_is_unknown_is_refused_and_never_told(
     action: Action, known: Caller, now: Caller
 ) -> None:
-    """It proves neither that it is the same nor that it is another."""
-    for bonds in (Bonds(fingerprint=action), Bonds(network=action), Bonds(asn=action)):
-        gate = Gate(bonds, known)
-        unchanged = known == now
-        assert (gate.check(now) is None) is (action not in REFUSING or unchanged)
+    """It proves neither that it is the same nor that it is another. Nor do two unknown ones."""
+    for bond in ("fingerprint", "asn", "network", "address"):
+        gate = Gate(Bonds(**{bond: action}), known)
+        assert (gate.check(now) is None) is (action not in REFUSING)
         assert gate.told == []
+
+
+@pytest.mark.parametrize(
+    ("known", "proven"),
+    [
+        (HOME, {"fingerprint", "asn", "network", "address"}),
+        (HOME._replace(address=""), {"fingerprint"}),
+        (Caller("192.0.2.7"), {"asn", "network", "address"}),
+        (Caller("10.0.0.1"), {"asn", "network", "address"}),
+        (Caller("unknown", "/", " ", ";q=1"), set()),
+    ],
+)
+def test_to_be_alike_proves_only_what_is_known(known: Caller, proven: set[str]) -> None:
+    """A thief who leaves out what the sign-in left out is like the user, as anybody is."""
+    for action, bond in itertools.product(REFUSING, ("fingerprint", "asn", "network", "address")):
+        gate = Gate(Bonds(**{bond: action}), known)
+        assert (gate.check(known) is None) is (bond in proven)
 
 
 def test_an_unknown_owner_is_the_same_only_in_the_same_network() -> None:
@@ -196,8 +214,13 @@ def test_bonds_only_refuse_and_only_as_configured(bonds: Bonds, known: Caller, n
     first, told = gate.check(now), list(gate.told)
     assert gate.check(now) is first
     assert gate.told == told * 2
-    if not actions & set(REFUSING) or known == now:
+    if not actions & set(REFUSING):
         assert first is None
+    if first is None and bonds.fingerprint in REFUSING:
+        assert same_fingerprint(known, now) is True
+    if first is None and set(REFUSING) & set(bonds.rungs.values()):
+        assert network_of(known.address)
+        assert network_of(now.address)
     if actions <= {Action.OFF} or known == now:
         assert told == []
     if first in (Reason.ADDRESS_CHANGED, Reason.FINGERPRINT_CHANGED):
