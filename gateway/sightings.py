@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Sightings:
     ) -> None:
         self._store = store
         self._end = end
-        self._waiting: list[_Sighting] = []
+        self._waiting: deque[_Sighting] = deque()
         self._noted: dict[SessionKey, set[str]] = {}  # what Redis need not be asked again
         self._work = asyncio.Event()
 
@@ -62,18 +63,36 @@ class Sightings:
             await self._work.wait()
             self._work.clear()
             while self._waiting:
-                try:
-                    await self._tell(*self._waiting[0])
-                except StoreUnavailable as error:
-                    if error.kind != "garbage_record":  # of such a session nothing can be told
-                        await asyncio.sleep(_RETRY_S)
-                        continue
-                del self._waiting[0]
+                if not await self._try_each():
+                    await asyncio.sleep(_RETRY_S)
 
-    async def _tell(self, session: Standing, caller: Caller, alert: Alert) -> None:
-        """Without memory in Redis nothing can be told, but a session can end."""
-        try:
-            await self._store.note_use(session, caller, (alert,))
-        finally:
-            if alert.action is Action.END:
-                await self._end(session.key.id, alert.type)
+    async def _try_each(self) -> bool:
+        """Try all that wait, once; tell whether one of them is done. None holds up the others."""
+        before = len(self._waiting)
+        undone = 0
+        for _ in range(before):
+            sighting = self._waiting.popleft()
+            if not await self._tell(*sighting):
+                self._waiting.append(sighting)
+                undone += 1
+        return undone < before
+
+    async def _tell(self, session: Standing, caller: Caller, alert: Alert) -> bool:
+        """Tell whether nothing is left to do.
+
+        What Redis has no memory for cannot be told, but the session can end; of one that has ended
+        nothing more is told.
+        """
+        told = await _is_done(self._store.note_use(session, caller, (alert,)))
+        if alert.action is not Action.END:
+            return told
+        return await _is_done(self._end(session.key.id, alert.type))
+
+
+async def _is_done(work: Awaitable[object]) -> bool:
+    """Await it; tell whether it need not be tried again."""
+    try:
+        await work
+    except StoreUnavailable as error:
+        return error.kind == "garbage_record"  # of such a session nothing can be told
+    return True

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from gateway.adapters import authelia, oauth2_proxy
-from gateway.adapters.callers import as_it_is, holding
+from gateway.adapters.callers import Holding, as_it_is, holding
 from gateway.adapters.connection import CheckServer
 from gateway.adapters.grpc_server import DEFAULT_MAX_MESSAGE, GrpcServer
 from gateway.adapters.listener import CheckListener
@@ -62,7 +62,7 @@ class Gate:
         self.grpc: GrpcServer | None = None
         self.grpc_port = 0
         self.grpc_max_message = DEFAULT_MAX_MESSAGE
-        self.holding = as_it_is
+        self.holding: Holding = as_it_is
 
     async def connect(self, *, unix: bool = False) -> Connection:
         if unix:

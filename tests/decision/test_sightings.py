@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from unittest.mock import patch
 
 import pytest
@@ -17,6 +18,7 @@ from gateway.sightings import Sightings
 from .samples import make_session
 
 SOMEBODY = Caller("203.0.113.1")
+WELL = standing_of(make_session(token=b"0b" + b"B" * 43))
 
 
 class Store:
@@ -28,7 +30,10 @@ class Store:
         self.told: list[str] = []
         self.ended: list[tuple[str, str]] = []
 
-    async def note_use(self, _: Standing, __: Caller, alerts: tuple[Alert, ...]) -> None:
+    async def note_use(
+        self, session: Standing, caller: Caller, alerts: tuple[Alert, ...]
+    ) -> None:
+        del session, caller
         self.faults -= 1
         if self.faults >= 0:
             raise StoreUnavailable(self.kind)
@@ -36,6 +41,18 @@ class Store:
 
     async def end(self, session_id: str, why: str) -> None:
         self.ended.append((session_id, why))
+
+
+class OneSick(Store):
+    """Cannot write what is told of any session but `WELL`."""
+
+    tries = 0
+
+    async def note_use(self, session: Standing, caller: Caller, alerts: tuple[Alert, ...]) -> None:
+        self.tries += 1
+        if session is not WELL:
+            raise StoreUnavailable("timeout")
+        await super().note_use(session, caller, alerts)
 
 
 def alert(fact: str, action: Action = Action.ALERT) -> Alert:
@@ -63,7 +80,7 @@ async def test_what_could_not_be_told_is_told_later_and_once() -> None:
     await settle(found)
     found.note(session, SOMEBODY, (alert("a"),))
     await settle(found)
-    assert store.told == ["a", "b"]
+    assert sorted(store.told) == ["a", "b"]
 
 
 async def test_a_record_that_is_none_holds_up_no_other() -> None:
@@ -74,13 +91,44 @@ async def test_a_record_that_is_none_holds_up_no_other() -> None:
     assert store.told == ["b"]
 
 
+async def test_a_partition_that_cannot_be_written_holds_up_no_other() -> None:
+    """Nor does it end a session that has ended again, each time that something is tried."""
+    store = OneSick()
+    found, sick = build(store), standing_of(make_session())
+    for session in (sick, WELL):
+        found.note(session, SOMEBODY, (alert("a", Action.END),))
+    found.note(sick, SOMEBODY, (alert("b"),))
+    found.note(WELL, SOMEBODY, (alert("b"),))
+    with patch.object(sightings, "_RETRY_S", 0.0):
+        task = asyncio.create_task(found.run())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        task.cancel()
+    assert store.told == ["a", "b"]
+    assert sorted(store.ended) == sorted(
+        (each.key.id, "address_changed") for each in (sick, WELL)
+    )
+    assert [(each.session, each.alert.fact) for each in found._waiting] == [(sick, "b")]
+
+
+async def test_it_waits_only_when_nothing_could_be_done() -> None:
+    store = OneSick()
+    found, sick = build(store), standing_of(make_session())
+    for session in (sick, WELL):
+        found.note(session, SOMEBODY, (alert("a"),))
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(found.run(), 0.05)
+    assert store.told == ["a"]
+    assert store.tries == 3  # the sick one, the well one, the sick one again
+
+
 @pytest.mark.parametrize("faults", [0, 1])
 async def test_a_session_ends_although_nothing_can_be_told(faults: int) -> None:
     store = Store(faults)
     found, session = build(store), standing_of(make_session())
     found.note(session, SOMEBODY, (alert("a", Action.END),))
     await settle(found)
-    assert (session.key.id, "address_changed") in store.ended
+    assert store.ended == [(session.key.id, "address_changed")]
 
 
 async def test_waiting_and_remembering_have_bounds() -> None:
