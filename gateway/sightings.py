@@ -42,17 +42,20 @@ class Sightings:
     def note(self, session: Standing, caller: Caller, alerts: tuple[Alert, ...]) -> None:
         """Remember what is to be told; returns at once."""
         for alert in alerts:
-            if len(self._waiting) < _MOST_WAITING and self._is_new(session.key, alert.fact):
+            if len(self._waiting) < _MOST_WAITING and self._is_new(session.key, alert):
                 self._waiting.append(_Sighting(session, caller, alert))
                 self._work.set()
 
-    def _is_new(self, key: SessionKey, fact: str) -> bool:
+    def _is_new(self, key: SessionKey, alert: Alert) -> bool:
+        """Tell whether it was not noted. A session ends once for each type, beyond all bounds."""
+        ends = alert.action is Action.END
+        fact = alert.type if ends else alert.fact
         facts = self._noted.get(key)
         if facts is None:
             if len(self._noted) >= _MOST_SESSIONS:
                 self._noted.clear()
             facts = self._noted[key] = set()
-        if fact in facts or len(facts) >= _MOST_FACTS:
+        if fact in facts or (len(facts) >= _MOST_FACTS and not ends):
             return False
         facts.add(fact)
         return True

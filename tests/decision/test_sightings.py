@@ -142,3 +142,15 @@ async def test_waiting_and_remembering_have_bounds() -> None:
         found.note(Standing(*key, (), 0, 0, 0, b""), SOMEBODY, (alert("a"),))
     assert len(found._waiting) == 10_000
     assert len(found._noted) <= 10_000
+
+
+async def test_no_number_of_facts_keeps_a_session_from_its_end() -> None:
+    """A thief who has been somebody else often enough must not be free to be anybody."""
+    store = Store()
+    found, session = build(store), standing_of(make_session())
+    for number in range(200):
+        found.note(session, SOMEBODY, (alert(str(number)),))
+    for number in range(200):
+        found.note(session, SOMEBODY, (alert(f"end {number}", Action.END),))
+    await settle(found)
+    assert store.ended == [(session.key.id, "address_changed")]
