@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
@@ -356,6 +357,19 @@ TAMPERING = {
     f"DELETE FROM gateway.session_events {_OF_ANN} < 4;"
     "DELETE FROM gateway.login_events l WHERE NOT EXISTS (SELECT FROM gateway.session_events e "
     "WHERE (e.partition, e.recorded_at, e.number) = (l.partition, l.recorded_at, l.number))",
+    # These have retention tell Redis of a removal that nobody ordered.
+    "a copy of the head in an old month": "SELECT gateway.ensure_month('2020-01-01');"
+    "INSERT INTO gateway.session_events SELECT partition, '2020-01-10', 7, seq, type, session_id, "
+    "user_id, at, actor, reason, request_id, details, hash FROM gateway.session_events "
+    f"{_OF_ANN} = 10;RETENTION;DELETE FROM gateway.session_events;"
+    "DELETE FROM gateway.login_events",
+    "a moved beginning, and a row in an old month": "SELECT gateway.ensure_month('2020-01-01');"
+    "UPDATE gateway.chains SET start = 8, start_hash = (SELECT hash FROM gateway.session_events "
+    f"{_OF_ANN} = 8);DELETE FROM gateway.session_events {_OF_ANN} < 9;"
+    f"UPDATE gateway.session_events SET recorded_at = '2020-01-10' {_OF_ANN} = 9;"
+    "DELETE FROM gateway.login_events l WHERE NOT EXISTS (SELECT FROM gateway.session_events e "
+    "WHERE (e.partition, e.recorded_at, e.number) = (l.partition, l.recorded_at, l.number));"
+    "RETENTION",
 }
 
 
@@ -365,7 +379,11 @@ async def test_tampering_is_found(what: str, redis: Redis, history: History) -> 
     outbox = await carried(redis, history)
     assert await history.problems(outbox) == []
     for statement in TAMPERING[what].split(";"):
-        await history.sql(statement.replace("{month}", f"{datetime.now(UTC):%Y_%m}"))
+        if statement == "RETENTION":
+            with suppress(SinkUnavailable):
+                await Upkeep(history.database, outbox, 86_400 * 62).once()
+        else:
+            await history.sql(statement.replace("{month}", f"{datetime.now(UTC):%Y_%m}"))
     assert await history.problems(outbox) != []
 
 
@@ -436,6 +454,92 @@ async def test_months_are_made_in_time_and_old_ones_removed_with_an_honest_chain
     assert await history.problems(outbox) == []
 
 
+def months_ago(months: int, day: int) -> datetime:
+    """Return a day of a month that has passed."""
+    this = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for _ in range(months):
+        this = (this - timedelta(days=1)).replace(day=1)
+    return this.replace(day=day)
+
+
+async def write_on(redis: Redis, number: int, day: datetime, first: datetime | None = None) -> None:
+    """Append an event of ann; with `first` it is a dead letter from then that was put back."""
+    late = {"dead.sink": "postgres", "dead.event": f"{_ms(first)}-0"} if first else {}
+    fields = late | fields_of("ann", number)
+    await redis.client.xadd(redis.stream("ann"), fields, id=f"{_ms(day)}-0")
+
+
+def _ms(time: datetime) -> int:
+    return int(time.timestamp() * 1000)
+
+
+async def keep_since(day: datetime, redis: Redis, history: History) -> list[str]:
+    """Remove what is older; return what the log says."""
+    outbox = redis.outbox()
+    age = datetime.now(UTC) - day
+    with capture_logs() as logs:
+        await Upkeep(history.database, outbox, age.total_seconds()).once()
+    return [each["event"] for each in logs]
+
+
+async def test_a_month_with_a_late_event_waits_for_the_months_between(
+    redis: Redis, history: History
+) -> None:
+    """A letter of the first month was put back in the second: its place is among that month's."""
+    await write_on(redis, 0, months_ago(5, 28))
+    await write_on(redis, 1, months_ago(4, 3))
+    await write_on(redis, 2, months_ago(4, 4), first=months_ago(5, 27))
+    await write_on(redis, 3, months_ago(4, 5))
+    await write_on(redis, 4, months_ago(3, 5))
+    outbox = await carried(redis, history)
+    assert await history.problems(outbox) == []
+    assert await keep_since(months_ago(4, 2), redis, history) == ["months_wait"]
+    assert [number for _, number in await history.rows()] == [0, 1, 2, 3, 4]
+    assert await history.problems(outbox) == []
+    assert await keep_since(months_ago(3, 2), redis, history) == ["months_removed"]
+    assert [number for _, number in await history.rows()] == [4]
+    assert await history.problems(outbox) == []
+
+
+async def test_a_late_event_in_the_last_due_month_holds_up_no_older_one(
+    redis: Redis, history: History
+) -> None:
+    await write_on(redis, 0, months_ago(5, 1))
+    await write_on(redis, 1, months_ago(4, 1))
+    await write_on(redis, 2, months_ago(3, 1))
+    await write_on(redis, 3, months_ago(3, 2), first=months_ago(4, 2))
+    outbox = await carried(redis, history)
+    said = await keep_since(months_ago(3, 2), redis, history)
+    assert said == ["months_removed", "months_wait"]
+    assert [number for _, number in await history.rows()] == [1, 2, 3]
+    assert await history.problems(outbox) == []
+
+
+async def test_an_old_month_that_lacks_a_row_is_kept_as_evidence(
+    redis: Redis, history: History
+) -> None:
+    for number in range(4):
+        await write_on(redis, number, months_ago(4, 1 + number))
+    outbox = await carried(redis, history)
+    await history.sql("DELETE FROM gateway.session_events WHERE seq = 2")
+    assert await keep_since(months_ago(3, 2), redis, history) == ["months_wait"]
+    assert "behind row 1 comes row 3" in await history.problems(outbox)
+
+
+async def test_empty_months_are_removed_with_all_the_others(
+    redis: Redis, history: History
+) -> None:
+    for months in (6, 5, 3):
+        await history.sql("SELECT gateway.ensure_month($1)", months_ago(months, 1))
+    await write_on(redis, 0, months_ago(4, 1))
+    await carried(redis, history)
+    assert await keep_since(months_ago(2, 2), redis, history) == ["months_removed"]
+    tables = {row[0] for row in await history.sql("SELECT relname::text FROM pg_class")}
+    old = {f"{kind}_events_{months_ago(months, 1):%Y_%m}" for months in (6, 5, 4, 3)
+           for kind in ("session", "login")}  # fmt: skip
+    assert not old & tables
+
+
 # --- rights ----------------------------------------------------------------------------------
 
 
@@ -458,7 +562,7 @@ async def test_the_rights_in_the_documents_suffice_and_change_no_row(
             for forbidden in ("UPDATE gateway.session_events SET actor = ''",
                               "DELETE FROM gateway.login_events",
                               "TRUNCATE gateway.session_events",
-                              "SELECT gateway.drop_oldest_month(now())",
+                              "SELECT gateway.drop_old_months(now())",
                               "DROP TABLE gateway.session_events"):  # fmt: skip
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await writer.sql(forbidden)

@@ -50,7 +50,7 @@ CREATE TABLE gateway.chains (
     partition  text COLLATE "C" PRIMARY KEY,
     length     bigint NOT NULL DEFAULT 0,
     hash       bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
-    start      bigint NOT NULL DEFAULT 0,   -- so many of the oldest were removed by drop_month
+    start      bigint NOT NULL DEFAULT 0,   -- so many of the oldest were removed on purpose
     start_hash bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex')
 );
 
@@ -60,47 +60,78 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     first  date := date_trunc('month', day);
     parent text;
+    child  text;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('gateway.months'));
     FOREACH parent IN ARRAY ARRAY['session_events', 'login_events'] LOOP
-        IF to_regclass(format('gateway.%I', parent || to_char(first, '"_"YYYY"_"MM'))) IS NULL THEN
+        child := parent || to_char(first, '"_"YYYY"_"MM');
+        IF to_regclass(format('gateway.%I', child)) IS NULL THEN
             EXECUTE format(
                 'CREATE TABLE gateway.%I PARTITION OF gateway.%I FOR VALUES FROM (%L) TO (%L)',
-                parent || to_char(first, '"_"YYYY"_"MM'), parent,
-                first::timestamp AT TIME ZONE 'UTC',
+                child, parent, first::timestamp AT TIME ZONE 'UTC',
                 (first + interval '1 month') AT TIME ZONE 'UTC');
         END IF;
     END LOOP;
 END $$;
 
--- Removes the tables of the oldest month if it ended before `before`; returns where the chains of its
--- partitions now begin. Whoever may call it can remove old rows, and only whole months of them.
-CREATE FUNCTION gateway.drop_oldest_month(before timestamptz)
-RETURNS TABLE (of_partition text, new_start bigint, new_start_hash bytea)
+-- Tells whether all that was recorded before `day` is the beginning of what is left of its chains:
+-- it has each place from `start` on once, and none behind that of a row which would stay.
+CREATE FUNCTION gateway.is_beginning(day timestamptz) RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT NOT EXISTS (
+        SELECT FROM (
+            SELECT partition, min(seq) AS lowest, max(seq) AS highest,
+                   count(*) AS events, count(DISTINCT seq) AS places
+            FROM gateway.session_events WHERE recorded_at < day GROUP BY partition) gone
+        LEFT JOIN gateway.chains c USING (partition)
+        WHERE (lowest, highest, events) IS DISTINCT FROM (c.start + 1, c.start + places, places)
+        OR highest > c.length
+        OR EXISTS (SELECT FROM gateway.session_events e
+                   WHERE e.partition = gone.partition AND recorded_at >= day AND seq <= highest))
+$$;
+
+-- Removes the months that ended before `before`, and has the chains begin
+-- behind them. What would tear a chain waits: a month with a late event, until those between are
+-- due too. Whoever may call it can remove old rows, and only whole months of them.
+CREATE FUNCTION gateway.drop_old_months(before timestamptz, OUT dropped text[], OUT waiting text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    oldest text;
-    ends   timestamptz;
+    month text;
+    day   timestamptz;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtext('gateway.months'));
-    SELECT max(c.relname) INTO oldest FROM (
-        SELECT relname FROM pg_class JOIN pg_inherits ON inhrelid = pg_class.oid
-        WHERE inhparent = 'gateway.session_events'::regclass ORDER BY relname LIMIT 1) c;
-    ends := (to_date(right(oldest, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC';
-    IF oldest IS NULL OR ends > before THEN
+    dropped := '{}';
+    waiting := '{}';
+    IF NOT pg_try_advisory_xact_lock(hashtext('gateway.retention')) THEN
+        RETURN;  -- another replica is about it
+    END IF;
+    SELECT coalesce(array_agg(name ORDER BY name), '{}') INTO dropped FROM (
+        SELECT right(relname, 7) AS name FROM pg_class JOIN pg_inherits ON inhrelid = pg_class.oid
+        WHERE inhparent = 'gateway.session_events'::regclass) months
+    WHERE (to_date(name, 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC' <= before;
+    FOREACH month IN ARRAY dropped LOOP  -- late events wait; nobody else does
+        EXECUTE format('LOCK TABLE gateway.%I IN SHARE MODE', 'session_events_' || month);
+    END LOOP;
+    WHILE dropped <> '{}' LOOP
+        month := dropped[cardinality(dropped)];
+        day := (to_date(month, 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC';
+        EXIT WHEN gateway.is_beginning(day);
+        dropped := dropped[:cardinality(dropped) - 1];
+        waiting := month || waiting;
+    END LOOP;
+    IF dropped = '{}' THEN
         RETURN;
     END IF;
-    -- No chain grows meanwhile.
-    LOCK TABLE gateway.chains IN EXCLUSIVE MODE;
-    RETURN QUERY EXECUTE format(
-        'UPDATE gateway.chains c SET start = last.seq, start_hash = last.hash
-         FROM (SELECT DISTINCT ON (partition) partition, seq, hash FROM gateway.%I
-               ORDER BY partition, seq DESC) last
-         WHERE c.partition = last.partition AND c.start < last.seq
-         RETURNING c.partition, c.start, c.start_hash', oldest);
-    EXECUTE format('DROP TABLE gateway.%I', oldest);
-    EXECUTE format('DROP TABLE IF EXISTS gateway.%I', replace(oldest, 'session_', 'login_'));
+    UPDATE gateway.chains c SET start = last.seq, start_hash = last.hash
+    FROM gateway.chains each CROSS JOIN LATERAL (
+        SELECT seq, hash FROM gateway.session_events e
+        WHERE e.partition = each.partition AND recorded_at < day ORDER BY seq DESC LIMIT 1) last
+    WHERE c.partition = each.partition;
+    FOREACH month IN ARRAY dropped LOOP
+        EXECUTE format('DROP TABLE gateway.%I', 'session_events_' || month);
+        EXECUTE format('DROP TABLE IF EXISTS gateway.%I', 'login_events_' || month);
+    END LOOP;
 END $$;
 
 REVOKE ALL ON FUNCTION gateway.ensure_month(date) FROM PUBLIC;
-REVOKE ALL ON FUNCTION gateway.drop_oldest_month(timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION gateway.is_beginning(timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION gateway.drop_old_months(timestamptz) FROM PUBLIC;
