@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
@@ -42,6 +43,7 @@ _DEVICE_ID = r"^(?!\.\.?$)[A-Za-z0-9._:-]{0,128}$"
 _ROLE = rf"^(?!.*,){_EDGE}([^\x00-\x1f\x7f]*{_EDGE})?$"
 _SESSION_ID = r"^([0-9a-f]{34})?$"
 _EVENT_CURSOR = r"^([0-9a-f]{2}-[0-9]{1,14}-[0-9]{1,15})?$"  # the id of a page's last event
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _LAST_MS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS  # a zone may reach beyond
@@ -53,6 +55,14 @@ def _clean(text: str) -> str:
     if problem is not None:
         raise ValueError(problem)
     return text
+
+
+def _without_controls(text: str) -> str:
+    """Refuse nobody for what a client wrote, but keep it out of databases and terminals.
+
+    Spaces stand for them: a tab in a header means no more.
+    """
+    return _CONTROL.sub(" ", text)
 
 
 def _one_role(text: str) -> str:
@@ -125,8 +135,9 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 
 
 Ip = Annotated[StrictStr, AfterValidator(_address), Field(json_schema_extra=_ADDRESS)]
-UserAgent = Annotated[StrictStr, Field(max_length=1024)]
-Accepted = Annotated[StrictStr, Field(max_length=512)]
+UserAgent = Annotated[StrictStr, AfterValidator(_without_controls), Field(max_length=1024)]
+Accepted = Annotated[StrictStr, AfterValidator(_without_controls), Field(max_length=512)]
+City = Annotated[StrictStr, AfterValidator(_without_controls), Field(max_length=128)]
 
 
 class _Body(BaseModel):
@@ -145,7 +156,7 @@ class CreateSession(_Body):
     accept_language: Accepted = ""
     accept_encoding: Accepted = ""
     country: Annotated[StrictStr, Field(pattern=r"^([A-Z]{2})?$")] = ""
-    city: Annotated[StrictStr, Field(max_length=128)] = ""
+    city: City = ""
     device_id: Annotated[
         StrictStr,
         Field(pattern=r"^[A-Za-z0-9._:-]{0,128}$", json_schema_extra={"pattern": _DEVICE_ID}),

@@ -7,6 +7,7 @@ the head, which Redis remembers too.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -20,6 +21,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _US = timedelta(microseconds=1)
 SIGN_IN = "session.created"
+# As JSON has it: behind an even number of backslashes.
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 class Row(NamedTuple):
@@ -79,6 +82,14 @@ def ms_of(time: datetime) -> int:
 def us_of(time: datetime) -> int:
     """Return the instant with all that Postgres can hold of it: the hash covers the last digit."""
     return (time - _EPOCH) // _US
+
+
+def storable(event: Event) -> Event:
+    """Return it with U+FFFD for NUL, which Postgres has in no text: no event is lost for that."""
+    text = orjson.dumps(event[1:]).decode()
+    if "\\u0000" not in text:
+        return event
+    return Event(event.id, *orjson.loads(_NUL.sub("\\1\ufffd", text)))
 
 
 def rows_after(mark: Mark, events: Sequence[Event]) -> list[Row]:

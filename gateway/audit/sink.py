@@ -11,7 +11,7 @@ import structlog
 from ..errors import SinkUnavailable
 from ..model import Event, EventId
 from ..ports import NO_MARK, Mark, Witness, Witnessed
-from .chain import LoginRow, Row, login_row, mark_of, ms_of, rows_after, time_of
+from .chain import LoginRow, Row, login_row, mark_of, ms_of, rows_after, storable, time_of
 from .database import Connection, Database
 
 _CHAIN = """
@@ -87,6 +87,7 @@ async def _write(
     connection: Connection, partition: str, events: Sequence[Event], witnessed: Witnessed
 ) -> _Written:
     """Append what is new to the chain, in one transaction."""
+    events = [storable(event) for event in events]
     async with connection.transaction():
         start, head = await _lock(connection, partition)
         lost = await _contradicted(connection, partition, head, witnessed)

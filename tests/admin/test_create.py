@@ -181,13 +181,26 @@ async def test_metadata_comes_back_as_it_went(admin: Admin) -> None:
         "": [], "o": {}, "n": None, "big": 2**53 + 1, "f": 0.1, "nul": "a\x00b", "q": '"\\',
         "u": "\u2028é😀", "x": 1, "c": 2,
     }  # fmt: skip
-    created = await admin.create(metadata=metadata, user_agent="a\x00b\r\nc")
+    created = await admin.create(metadata=metadata)
     read = await admin.call("GET", f"/v1/sessions/{created['id']}")
     assert read.json["metadata"] == metadata
-    assert read.json["user_agent"] == "a\x00b\r\nc"
     renewed = await admin.call("POST", f"/v1/sessions/{created['id']}/renew")
     again = await admin.call("GET", f"/v1/sessions/{renewed.json['id']}")
     assert again.json["metadata"] == metadata
+
+
+async def test_a_client_that_sends_controls_signs_in_without_them(admin: Admin) -> None:
+    """Nobody is kept out for it, and neither databases nor terminals get them."""
+    facts = {"user_agent": "a\x00b\r\nc\x9b", "city": "\x1b[2JO\u0308rebro",
+             "accept_language": "de,\ten", "accept_encoding": "gzip,\tbr\x7f"}  # fmt: skip
+    created = await admin.create(**facts)
+    read = await admin.call("GET", f"/v1/sessions/{created['id']}")
+    assert (read.json["user_agent"], read.json["city"]) == ("a b  c ", " [2JO\u0308rebro")
+    renewed = await admin.call(
+        "POST", f"/v1/sessions/{created['id']}/renew", {"aal": 1, "user_agent": "d\x00e"}
+    )
+    again = await admin.call("GET", f"/v1/sessions/{renewed.json['id']}")
+    assert again.json["user_agent"] == "d e"
 
 
 @pytest.mark.parametrize(

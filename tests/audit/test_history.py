@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import asyncpg
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
@@ -121,12 +122,28 @@ async def test_an_event_that_postgres_cannot_hold_is_a_dead_letter(
     redis: Redis, history: History
 ) -> None:
     await redis.write(["ann"], 3)
-    await redis.client.xadd(redis.stream("ann"), fields_of("ann", 9) | {"reason": "a\0b"})
     await redis.client.xadd(redis.stream("ann"), fields_of("ann", 9) | {"at": str(10**17)})
     await redis.write(["ann"], 3)
     outbox = await carried(redis, history)
     assert await history.rows() == redis.written
-    assert len(await redis.dead_letters()) == 2
+    assert len(await redis.dead_letters()) == 1
+    assert await history.problems(outbox) == []
+
+
+async def test_no_text_keeps_a_sign_in_out_of_the_history(redis: Redis, history: History) -> None:
+    """A NUL, which Postgres has in no text, is stored as U+FFFD, once, also if it comes again."""
+    data = {"n": 0, "user_agent": "a\0\\\0b", "city": "\\u0000", "device": {"name\0": ["\0"]}}
+    fields = fields_of("ann", 0) | {"reason": "\0x", "data": orjson.dumps(data).decode()}
+    await redis.client.xadd(redis.stream("ann"), fields)
+    outbox, sink = sink_of(redis, history)
+    partition = redis.stream("ann")[-3:-1]
+    await sink.take(partition, events_of(await outbox.take("postgres", partition)))
+    outbox = await carried(redis, history)
+    assert await redis.dead_letters() == []
+    assert [tuple(row) for row in await history.sql(
+        "SELECT reason, details->>'user_agent', details->'device'->'name\ufffd'->>0, l.user_agent, "
+        "l.city FROM gateway.session_events JOIN gateway.login_events l USING (session_id)"
+    )] == [("\ufffdx", "a\ufffd\\\ufffdb", "\ufffd", "a\ufffd\\\ufffdb", "\\u0000")]  # fmt: skip
     assert await history.problems(outbox) == []
 
 
