@@ -563,13 +563,12 @@ async def test_empty_months_are_removed_with_all_the_others(
 async def test_the_rights_in_the_documents_suffice_and_change_no_row(
     postgres: Postgres, dsn: str, redis: Redis, history: History
 ) -> None:
-    text = OPERATIONS.read_text()
-    grants = next(each for each in re.findall(r"```text\n(.*?)```", text, re.DOTALL)
-                  if "CREATE ROLE" in each)  # fmt: skip
+    grants, for_retention = re.findall(r"```text\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
     await history.sql("DO $$ BEGIN DROP ROLE IF EXISTS history_writer, history_reader; END $$")
     for statement in filter(str.strip, grants.split(";")):
         await history.sql(statement)
     database = dsn.rpartition("/")[2]
+    await write_on(redis, 0, months_ago(5, 1))
     await redis.write(USERS, 2)
     try:
         async with history_at(postgres.dsn_of("history_writer", database)) as writer:
@@ -583,6 +582,10 @@ async def test_the_rights_in_the_documents_suffice_and_change_no_row(
                               "DROP TABLE gateway.session_events"):  # fmt: skip
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await writer.sql(forbidden)
+            await history.sql(for_retention)
+            assert await keep_since(months_ago(4, 2), redis, writer) == ["months_removed"]
+            await _do_its_worst(writer)
+            assert len(await writer.rows()) == 60
         async with history_at(postgres.dsn_of("history_reader", database)) as reader:
             assert await reader.problems(outbox) == []
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -590,6 +593,32 @@ async def test_the_rights_in_the_documents_suffice_and_change_no_row(
     finally:
         await history.sql("DROP OWNED BY history_writer, history_reader")
         await history.sql("DROP ROLE history_writer, history_reader")
+
+
+async def _do_its_worst(writer: History) -> None:
+    """Try to remove what is young, and to make tables without end."""
+    await writer.sql("SELECT gateway.ensure_month($1)", months_ago(1, 1))
+    for before in ("infinity", None):
+        removed = await writer.sql("SELECT * FROM gateway.drop_old_months($1::text::timestamptz)",
+                                   before)  # fmt: skip
+        assert removed == [([], [])]
+    ahead = datetime.now(UTC) + timedelta(days=95)
+    for day in ("1969-12-31", f"{ahead:%Y-%m-%d}", "3000-01-01", "infinity", "0044-03-15 BC", None):
+        with pytest.raises(asyncpg.DatetimeFieldOverflowError):
+            await writer.sql("SELECT gateway.ensure_month($1::text::date)", day)
+
+
+async def test_an_event_of_a_month_that_has_not_come_holds_up_nobody(
+    redis: Redis, history: History
+) -> None:
+    await redis.write(["ann"], 1)
+    far = datetime.now(UTC) + timedelta(days=400)
+    await write_on(redis, 9, datetime.now(UTC) + timedelta(milliseconds=50), first=far)
+    await asyncio.sleep(0.1)
+    await redis.write(["ann"], 1)
+    await carried(redis, history)
+    assert await history.rows() == redis.written
+    assert len(await redis.dead_letters()) == 1
 
 
 # --- migrations ------------------------------------------------------------------------------

@@ -55,6 +55,8 @@ CREATE TABLE gateway.chains (
 );
 
 -- Tables of one month. SECURITY DEFINER: who writes events owns no table and could not create one.
+-- Later months than the next three are refused by an error of class 22: the event is to blame, or
+-- Redis' clock.
 CREATE FUNCTION gateway.ensure_month(day date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -62,6 +64,9 @@ DECLARE
     parent text;
     child  text;
 BEGIN
+    IF (day BETWEEN '1970-01-01' AND now() + interval '3 months') IS NOT TRUE THEN
+        RAISE EXCEPTION 'no event is of %', day USING ERRCODE = 'datetime_field_overflow';
+    END IF;
     PERFORM pg_advisory_xact_lock(hashtext('gateway.months'));
     FOREACH parent IN ARRAY ARRAY['session_events', 'login_events'] LOOP
         child := parent || to_char(first, '"_"YYYY"_"MM');
@@ -90,7 +95,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
                    WHERE e.partition = gone.partition AND recorded_at >= day AND seq <= highest))
 $$;
 
--- Removes the months that ended before `before`, and has the chains begin
+-- Removes the months that ended before `before`, and at least 31 days ago, and has the chains begin
 -- behind them. What would tear a chain waits: a month with a late event, until those between are
 -- due too. Whoever may call it can remove old rows, and only whole months of them.
 CREATE FUNCTION gateway.drop_old_months(before timestamptz, OUT dropped text[], OUT waiting text[])
@@ -107,7 +112,7 @@ BEGIN
     SELECT coalesce(array_agg(name ORDER BY name), '{}') INTO dropped FROM (
         SELECT right(relname, 7) AS name FROM pg_class JOIN pg_inherits ON inhrelid = pg_class.oid
         WHERE inhparent = 'gateway.session_events'::regclass) months
-    WHERE (to_date(name, 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC' <= before;
+    WHERE (to_date(name, 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC' <= least(before, now() - interval '31 days');
     FOREACH month IN ARRAY dropped LOOP  -- late events wait; nobody else does
         EXECUTE format('LOCK TABLE gateway.%I IN SHARE MODE', 'session_events_' || month);
     END LOOP;
