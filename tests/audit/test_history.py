@@ -557,6 +557,32 @@ async def test_empty_months_are_removed_with_all_the_others(
     assert not old & tables
 
 
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York", "Pacific/Auckland"])
+async def test_months_are_those_of_utc_whatever_the_settings_of_the_caller(
+    zone: str, dsn: str, history: History
+) -> None:
+    name = dsn.rpartition("/")[2]
+    await history.sql(f"ALTER DATABASE {name} SET datestyle = 'SQL, DMY'")
+    await history.sql(f"ALTER DATABASE {name} SET timezone = '{zone}'")
+    for month in (1, 2, 3, 4):
+        await history.sql("SELECT gateway.ensure_month($1)", datetime(2020, month, 1, tzinfo=UTC))
+    await history.sql(f"ALTER DATABASE {name} SET datestyle = 'ISO'")
+    await history.sql(f"ALTER DATABASE {name} SET timezone = 'UTC'")
+    bounds = await history.sql("SELECT pg_get_expr(relpartbound, oid) FROM pg_class "
+                               "WHERE relispartition AND relname LIKE 'login_events%2020_0_' "
+                               "AND relkind = 'r' ORDER BY relname")  # fmt: skip
+    assert [row[0] for row in bounds] == [
+        f"FOR VALUES FROM ('2020-0{month}-01 00:00:00+00') TO ('2020-0{month + 1}-01 00:00:00+00')"
+        for month in (1, 2, 3, 4)
+    ]
+    await history.sql(f"ALTER DATABASE {name} SET datestyle = 'SQL, DMY'")
+    await history.sql(f"ALTER DATABASE {name} SET timezone = '{zone}'")
+    march = datetime(2020, 3, 1, tzinfo=UTC)
+    for before, dropped in ((march - timedelta(seconds=1), "2020_01"), (march, "2020_02")):
+        found = await history.sql("SELECT * FROM gateway.drop_old_months($1)", before)
+        assert found == [([dropped], [])]
+
+
 # --- rights ----------------------------------------------------------------------------------
 
 

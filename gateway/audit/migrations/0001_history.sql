@@ -58,9 +58,10 @@ CREATE TABLE gateway.chains (
 -- Later months than the next three are refused by an error of class 22: the event is to blame, or
 -- Redis' clock.
 CREATE FUNCTION gateway.ensure_month(day date) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO, MDY' SET timezone = 'UTC' AS $$
 DECLARE
-    first  date := date_trunc('month', day);
+    first  timestamptz := date_trunc('month', day);
     parent text;
     child  text;
 BEGIN
@@ -73,8 +74,7 @@ BEGIN
         IF to_regclass(format('gateway.%I', child)) IS NULL THEN
             EXECUTE format(
                 'CREATE TABLE gateway.%I PARTITION OF gateway.%I FOR VALUES FROM (%L) TO (%L)',
-                child, parent, first::timestamp AT TIME ZONE 'UTC',
-                (first + interval '1 month') AT TIME ZONE 'UTC');
+                child, parent, first, first + interval '1 month');
         END IF;
     END LOOP;
 END $$;
@@ -99,7 +99,8 @@ $$;
 -- behind them. What would tear a chain waits: a month with a late event, until those between are
 -- due too. Whoever may call it can remove old rows, and only whole months of them.
 CREATE FUNCTION gateway.drop_old_months(before timestamptz, OUT dropped text[], OUT waiting text[])
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO, MDY' SET timezone = 'UTC' AS $$
 DECLARE
     month text;
     day   timestamptz;
@@ -112,13 +113,13 @@ BEGIN
     SELECT coalesce(array_agg(name ORDER BY name), '{}') INTO dropped FROM (
         SELECT right(relname, 7) AS name FROM pg_class JOIN pg_inherits ON inhrelid = pg_class.oid
         WHERE inhparent = 'gateway.session_events'::regclass) months
-    WHERE (to_date(name, 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC' <= least(before, now() - interval '31 days');
+    WHERE to_date(name, 'YYYY_MM') + interval '1 month' <= least(before, now() - interval '31 days');
     FOREACH month IN ARRAY dropped LOOP  -- late events wait; nobody else does
         EXECUTE format('LOCK TABLE gateway.%I IN SHARE MODE', 'session_events_' || month);
     END LOOP;
     WHILE dropped <> '{}' LOOP
         month := dropped[cardinality(dropped)];
-        day := (to_date(month, 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC';
+        day := to_date(month, 'YYYY_MM') + interval '1 month';
         EXIT WHEN gateway.is_beginning(day);
         dropped := dropped[:cardinality(dropped) - 1];
         waiting := month || waiting;
