@@ -557,6 +557,30 @@ async def test_empty_months_are_removed_with_all_the_others(
     assert not old & tables
 
 
+async def test_a_long_reader_stalls_neither_the_history_nor_new_months(
+    redis: Redis, history: History
+) -> None:
+    """As a verification reads all: retention gives up, changes nothing, and is done later."""
+    await write_on(redis, 0, months_ago(5, 1))
+    outbox = await carried(redis, history)
+    reader = await asyncpg.connect(history.dsn)
+    async with reader.transaction(isolation="repeatable_read", readonly=True):
+        await reader.fetch("SELECT FROM gateway.session_events, gateway.login_events")
+        await history.sql("SELECT gateway.ensure_month($1)", months_ago(1, 1))
+        dropping = asyncio.create_task(keep_since(months_ago(2, 2), redis, history))
+        await redis.write(["ann"], 2)
+        async with asyncio.timeout(3):
+            await carried(redis, history)
+        with pytest.raises(SinkUnavailable, match="lock timeout"):
+            await dropping
+        assert len(await history.rows()) == 3
+    await reader.close()
+    assert await history.problems(outbox) == []
+    assert await keep_since(months_ago(2, 2), redis, history) == ["months_removed"]
+    assert [number for _, number in await history.rows()] == [0, 1]
+    assert await history.problems(outbox) == []
+
+
 @pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/New_York", "Pacific/Auckland"])
 async def test_months_are_those_of_utc_whatever_the_settings_of_the_caller(
     zone: str, dsn: str, history: History

@@ -55,11 +55,12 @@ CREATE TABLE gateway.chains (
 );
 
 -- Tables of one month. SECURITY DEFINER: who writes events owns no table and could not create one.
+-- They are attached when they are complete, for which no reader has to be waited for.
 -- Later months than the next three are refused by an error of class 22: the event is to blame, or
 -- Redis' clock.
 CREATE FUNCTION gateway.ensure_month(day date) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET datestyle = 'ISO, MDY' SET timezone = 'UTC' AS $$
+SET datestyle = 'ISO, MDY' SET timezone = 'UTC' SET lock_timeout = '500ms' AS $$
 DECLARE
     first  timestamptz := date_trunc('month', day);
     parent text;
@@ -72,9 +73,10 @@ BEGIN
     FOREACH parent IN ARRAY ARRAY['session_events', 'login_events'] LOOP
         child := parent || to_char(first, '"_"YYYY"_"MM');
         IF to_regclass(format('gateway.%I', child)) IS NULL THEN
+            EXECUTE format('CREATE TABLE gateway.%I (LIKE gateway.%I INCLUDING ALL)', child, parent);
             EXECUTE format(
-                'CREATE TABLE gateway.%I PARTITION OF gateway.%I FOR VALUES FROM (%L) TO (%L)',
-                child, parent, first, first + interval '1 month');
+                'ALTER TABLE gateway.%I ATTACH PARTITION gateway.%I FOR VALUES FROM (%L) TO (%L)',
+                parent, child, first, first + interval '1 month');
         END IF;
     END LOOP;
 END $$;
@@ -100,7 +102,7 @@ $$;
 -- due too. Whoever may call it can remove old rows, and only whole months of them.
 CREATE FUNCTION gateway.drop_old_months(before timestamptz, OUT dropped text[], OUT waiting text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET datestyle = 'ISO, MDY' SET timezone = 'UTC' AS $$
+SET datestyle = 'ISO, MDY' SET timezone = 'UTC' SET lock_timeout = '500ms' AS $$
 DECLARE
     month text;
     day   timestamptz;
