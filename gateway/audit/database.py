@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -22,7 +22,7 @@ _CLOSE_S = 2.0
 class DatabaseOptions:
     """How to reach Postgres, in plain values."""
 
-    dsn: str
+    dsn: str = field(repr=False)  # it may hold a password
     connections: int
     connect_timeout_s: float
     command_timeout_s: float

@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import relay as relay_module
-from gateway.audit import PostgresSink, Upkeep
+from gateway.audit import DatabaseOptions, PostgresSink, Upkeep
 from gateway.audit import migrate as migrate_module
 from gateway.audit.chain import time_of
 from gateway.audit.migrate import Migration, migrate
@@ -669,6 +669,10 @@ async def test_an_event_of_a_month_that_has_not_come_holds_up_nobody(
     await carried(redis, history)
     assert await history.rows() == redis.written
     assert len(await redis.dead_letters()) == 1
+
+
+def test_no_traceback_shows_the_password() -> None:
+    assert "s3cret" not in repr(DatabaseOptions("postgresql://gateway:s3cret@h/db", 1, 1, 1))
 
 
 # --- migrations ------------------------------------------------------------------------------
