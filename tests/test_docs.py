@@ -252,7 +252,8 @@ def test_sample_shows_every_setting_with_its_default(place: str) -> None:
 
 
 def test_sample_shows_every_setting_of_a_token_and_a_rule() -> None:
-    sample = tomllib.loads(SAMPLE.read_text())
+    """Those that need a database stand there as comments."""
+    sample = tomllib.loads(re.sub(r"(?m)^# (?=(?:country|asn) = )", "", SAMPLE.read_text()))
     for place in ("admin.tokens", "policy.rules"):
         shown = {name for entry in at(sample, place) for name in entry}
         prefix = f"{place}[]."

@@ -220,6 +220,15 @@ def _policy_dangers(policy: Policy, lifetime: Lifetime) -> list[Problem]:
         for number, spec in enumerate(policy.specs(), 1)
         for field, message in problems_of(spec)
     ]
+    found += [
+        Problem(
+            f"policy.rules[{number}].{field}",
+            "is an empty list, which would ask nothing; name what it asks for, or leave it out",
+        )
+        for number, rule in enumerate(policy.rules, 1)
+        for field in sorted(rule.model_fields_set)
+        if getattr(rule, field) == ()
+    ]
     noted_ms = lifetime.touch_interval_ms
     return found + [
         Problem(

@@ -347,6 +347,20 @@ def test_dangerous_settings_are_refused(tmp_path: Path, text: str, place: str) -
     assert places(found) == [place]
 
 
+@pytest.mark.parametrize(
+    "field",
+    ["methods", "query", "networks", "country", "asn", "roles", "roles_all", "users",
+     "without_alerts"],
+)  # fmt: skip
+def test_a_list_that_was_emptied_is_refused(tmp_path: Path, field: str) -> None:
+    """Whoever takes the last country out of a rule does not want it to be for all of them."""
+    for access in ("session", "public"):
+        rule = f'[[policy.rules]]\nhost = "a.example.com"\naccess = "{access}"\n{field} = []\n'
+        found = read(tmp_path, GOOD + rule)
+        assert [each.place for each in found.problems] == [f"policy.rules[2].{field}"]
+        assert "leave it out" in found.problems[0].message
+
+
 DANGEROUS = [
     "Host", "Connection", "Cookie", "Set-Cookie", "Content-Length", "Transfer-Encoding", "Upgrade",
     "TE", "Trailer", "Location", "Authorization", "WWW-Authenticate", "Cache-Control", "Vary",
