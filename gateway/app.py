@@ -23,7 +23,7 @@ from .adapters import authelia, oauth2_proxy
 from .adapters.callers import as_it_is, holding
 from .adapters.connection import CheckServer
 from .adapters.listener import CheckListener
-from .adapters.oauth2_pages import Pages
+from .adapters.oauth2_pages import Pages, whose_session
 from .adapters.wire import Profile, Trusted, Wording
 from .admin import AdminOptions, build
 from .admin.tokens import Grant, Grants
@@ -46,7 +46,7 @@ from .model import Actor, CheckRequest, Standing
 from .policy import Policy
 from .ports import SignInRules
 from .reloading import Reloading, Source
-from .rules import RuleSpec
+from .rules import Access, RuleSpec
 from .sessions import Sessions
 from .shadow import Shadow
 from .sightings import Sightings
@@ -126,6 +126,7 @@ class App:
             source or Source(None), settings, apply=self._take_over, count=self._count_reload
         )
         self._delivery = Delivery(settings, redis_url, self._metrics)
+        self._trusted = Trusted(settings.check.trusted_proxies, settings.check.trusted_hops)
         self._check = self._build_check()
 
     async def run(self) -> None:
@@ -237,7 +238,7 @@ class App:
         return CheckListener(
             self._authorizer,
             self._wording(settings.identity.native),
-            Trusted(settings.check.trusted_proxies, settings.check.trusted_hops),
+            self._trusted,
             profiles=[self._build_profile(*each) for each in enumerate(settings.check.profiles)],
             holding=self._holding,
             observe=self._observer,
@@ -314,11 +315,16 @@ class App:
         if name == "authelia":
             return authelia.profile(wording, settings.check.authelia.ext_authz_prefix)
         asked = settings.check.oauth2_proxy
-        pages = Pages(
-            self._sessions, self._cookie(), settings.redis.partitions, settings.pages.login_url,
-            asked.redirect_domains, self._count_ended,
-        )  # fmt: skip
         options = oauth2_proxy.Options(asked.family, asked.method_header, asked.narrowing)
+        any_session = Policy([RuleSpec(Access.SESSION)])
+        whose = whose_session(
+            options, self._trusted, self._holding,
+            self._build_authorizer(any_session, lambda *_: None).check,
+        )  # fmt: skip
+        pages = Pages(
+            self._sessions, whose, self._cookie(), settings.redis.partitions,
+            settings.pages.login_url, asked.redirect_domains, self._count_ended,
+        )  # fmt: skip
         return oauth2_proxy.profile(wording, options, pages.by_path())
 
     def _cookie(self) -> CookieOptions:

@@ -349,7 +349,7 @@ def of_profiles() -> Iterator[Adapter]:
 
 
 def test_documented_addresses_of_profiles_are_those_that_are_answered() -> None:
-    pages = Pages(*[None] * 6).by_path()  # type: ignore[arg-type]
+    pages = Pages(*[None] * 7).by_path()  # type: ignore[arg-type]
     answered = {
         path for each in profiles(pages) for path in (*each.exact, *each.below, *each.pages)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qsl
@@ -12,22 +12,41 @@ from urllib.parse import parse_qsl
 from multidict import istr
 
 from ..credentials import CookieOptions, key_of_cookies
-from ..decision import Reason
+from ..decision import DENIALS, Decision, Kind, Reason
 from ..errors import StoreUnavailable
 from ..identity import lines
-from ..model import Actor, Session, SessionKey
+from ..model import Actor, CheckRequest, SessionKey, Standing
 from ..sessions import Sessions
 from ..target import normal_host
 from .answers import login_from
-from .wire import COOKIE, NEVER_CACHED, Answer, Page, Subrequest, scheme_of, sole
+from .callers import Holding
+from .oauth2_proxy import Options
+from .wire import (
+    COOKIE,
+    NEVER_CACHED,
+    Adapter,
+    Answer,
+    Page,
+    Subrequest,
+    Trusted,
+    forwarded_address,
+    scheme_of,
+    sole,
+    sole_address,
+)
 
 HOST = istr("Host")
+X_FORWARDED_FOR = istr("X-Forwarded-For")
+X_REAL_IP = istr("X-Real-IP")
 _PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*", re.ASCII)  # no "//", no backslash, nothing unprintable
 _ADDRESS = re.compile(
     r"(?P<origin>https?://(?P<host>[^/?#@\\\s]+))(?P<target>/[!-\[\]-~]*)?", re.ASCII
 )
 _MAX_ADDRESS = 2048
 _SIGN_OUT = Actor("oauth2-proxy", "signed out")
+
+# What a check decides of the request for a page itself.
+Whose = Callable[[Subrequest], Awaitable[Decision]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,7 @@ class Pages:
     """
 
     sessions: Sessions
+    whose: Whose
     cookie: CookieOptions
     partitions: int
     login_url: str
@@ -86,13 +106,12 @@ class Pages:
         return _answer(HTTPStatus.FOUND, back, ("Set-Cookie", self.cookie.cleared()))
 
     async def user_info(self, subrequest: Subrequest) -> Answer:
-        """Tell a browser whose session it has."""
-        key = self._key(subrequest)
-        try:
-            session = await self.sessions.get(key.id) if isinstance(key, SessionKey) else None
-        except StoreUnavailable:
-            return _unknown()
-        if session is None:
+        """Tell a browser whose session it has; nothing to whoever a check would refuse."""
+        decision = await self.whose(subrequest)
+        session = decision.session
+        if decision.kind is Kind.UNKNOWN:
+            return _unknown(decision.reason)
+        if decision.reason is not None or session is None:
             return _answer(HTTPStatus.UNAUTHORIZED)
         kind = ("Content-Type", "application/json")
         return _answer(HTTPStatus.OK, kind)._replace(body=json.dumps(_view(session)).encode())
@@ -122,6 +141,41 @@ class Pages:
         return any(_is_named(name, port, domain) for domain in self.domains)
 
 
+def whose_session(
+    options: Options,
+    trusted: Trusted,
+    holding: Holding,
+    check: Callable[[CheckRequest], Awaitable[Decision]],
+) -> Whose:
+    """Return how to decide whose session a page is asked with, as a check would: bound the same."""
+
+    def read(subrequest: Subrequest, trusted: Trusted) -> CheckRequest:
+        return CheckRequest(
+            method="GET",
+            target="/",
+            host=sole(subrequest, HOST) or "",
+            scheme="https",
+            address=_address_of(subrequest, options, trusted),
+            cookies=subrequest.headers.getall(COOKIE, ()),
+            narrowing=options.narrowing,
+        )
+
+    held = holding(Adapter("oauth2_pages", read, lambda *_: _unknown()))
+
+    async def whose(subrequest: Subrequest) -> Decision:
+        asked = held.read(subrequest, trusted)
+        return DENIALS[asked] if isinstance(asked, Reason) else await check(asked)
+
+    return whose
+
+
+def _address_of(subrequest: Subrequest, options: Options, trusted: Trusted) -> str:
+    """Return the client's address where this family tells it, "" if it does not."""
+    if options.family == "forward_auth":
+        return forwarded_address(sole(subrequest, X_FORWARDED_FOR), trusted) or ""
+    return sole_address(sole(subrequest, X_REAL_IP)) or ""
+
+
 def _is_named(name: str, port: str, domain: str) -> bool:
     """Tell whether a host is one of a domain as oauth2-proxy's `whitelist_domains` writes it."""
     allowed, _, allowed_port = domain.partition(":")
@@ -148,7 +202,7 @@ def _unasked(subrequest: Subrequest) -> bool:
     return foreign and headers.get("Sec-Fetch-User") != "?1"
 
 
-def _view(session: Session) -> dict[str, object]:
+def _view(session: Standing) -> dict[str, object]:
     return {
         "user": session.user,
         "email": session.email,
@@ -161,9 +215,9 @@ def _answer(status: HTTPStatus, *headers: tuple[str, str]) -> Answer:
     return Answer(status, NEVER_CACHED + lines(headers))
 
 
-def _unknown() -> Answer:
+def _unknown(reason: Reason | None = None) -> Answer:
     return _answer(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        ("X-Auth-Reason", Reason.STORE_UNAVAILABLE),
+        ("X-Auth-Reason", reason or Reason.STORE_UNAVAILABLE),
         ("Retry-After", "1"),
     )

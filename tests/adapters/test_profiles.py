@@ -6,23 +6,39 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
+from ipaddress import ip_network
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 import pytest
 
 from gateway.adapters import authelia, oauth2_proxy
-from gateway.adapters.oauth2_pages import Pages
-from gateway.adapters.oauth2_proxy import narrowing_of
-from gateway.adapters.wire import Wording
+from gateway.adapters.callers import as_it_is, holding
+from gateway.adapters.oauth2_pages import Pages, whose_session
+from gateway.adapters.oauth2_proxy import Options, narrowing_of
+from gateway.adapters.wire import Trusted, Wording
+from gateway.alerts import Action
+from gateway.binding import Binding, Bonds
 from gateway.credentials import CookieOptions
 from gateway.errors import StoreUnavailable
-from gateway.identity import AUTHELIA, HEADERS, OAUTH2_PROXY
+from gateway.identity import AUTHELIA, HEADERS, OAUTH2_PROXY, standing_of
 from gateway.lifetime import Lifetime
-from gateway.model import Actor, EndState, Narrowing, Session, SessionKey
+from gateway.model import Actor, Client, EndState, Narrowing, Session, SessionKey
 from gateway.ports import Confirmation, SessionStore, SignInRules
 from gateway.rules import Access, RuleSpec
 from gateway.sessions import Sessions
-from tests.decision.samples import COOKIE, PARTITIONS, TOKEN, FakeStore, cookie, make_session
+from tests.decision.samples import (
+    COOKIE,
+    MINUTE_MS,
+    NOW_MS,
+    PARTITIONS,
+    TOKEN,
+    FakeStore,
+    cookie,
+    make_authorizer,
+    make_session,
+)
 
 from .families import (
     AUTH_REQUEST,
@@ -336,9 +352,14 @@ class Site:
         self.ended = ended
 
     async def ask(
-        self, target: str, *more: tuple[str, str], method: str = "GET", signed_in: bool = True
+        self,
+        target: str,
+        *more: tuple[str, str],
+        method: str = "GET",
+        signed_in: bool = True,
+        at: tuple[str, str] = ("X-Real-IP", "192.0.2.7"),
     ) -> Reply:
-        headers = [("Host", "app.example.com"), ("X-Real-IP", "192.0.2.7"), *more]
+        headers = [("Host", "app.example.com"), at, *more]
         if signed_in:
             headers.append(("Cookie", cookie().decode()))
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
@@ -347,13 +368,24 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def a_site(
-    *sessions: Session, login_url: str = LOGIN, trusted: tuple[str, ...] = ("127.0.0.0/8",)
+    *sessions: Session,
+    login_url: str = LOGIN,
+    trusted: tuple[str, ...] = ("127.0.0.0/8",),
+    bonds: Bonds | None = None,
+    family: Literal["nginx", "forward_auth"] = "nginx",
 ) -> AsyncIterator[Site]:
-    store, ended = EndingStore(*sessions), list[str]()
+    stand = partial(standing_of, profiles=(OAUTH2_PROXY,), bound=True)
+    store, ended = EndingStore(*sessions, stand=stand), list[str]()
     port: SessionStore = store.as_store()
     rules = SignInRules(Lifetime(1000, 1000), 0, "evict", one_per_device=False)
     pages = Pages(
         Sessions(port, rules, PARTITIONS),
+        whose_session(
+            Options(family),
+            Trusted((ip_network("127.0.0.0/8"),)),
+            holding(Binding(bonds).hold) if bonds else as_it_is,
+            make_authorizer([RuleSpec(Access.SESSION)], store, stand=stand).check,
+        ),
         CookieOptions(COOKIE, "lax", "", secure=True),
         PARTITIONS,
         login_url,
@@ -513,6 +545,45 @@ async def test_a_browser_learns_whose_session_it_has(site: Site) -> None:
     assert (await site.ask("/oauth2/userinfo", signed_in=False)).status == 401
     site.store.sessions.clear()
     assert (await site.ask("/oauth2/userinfo")).status == 401
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"last_seen_ms": NOW_MS - 15 * MINUTE_MS},
+        {"expires_ms": NOW_MS},
+        {"aal": 0},
+    ],
+)
+async def test_whose_session_it_is_is_told_only_where_a_check_would_pass(
+    refused: dict[str, Any],
+) -> None:
+    """What rests too long, is over or in doubt is nobody's."""
+    async with a_site(make_session(**refused)) as site:
+        reply = await site.ask("/oauth2/userinfo")
+        assert (reply.status, reply.body) == (401, b"")
+
+
+@pytest.mark.parametrize("family", ["nginx", "forward_auth"])
+async def test_whose_session_it_is_is_told_only_to_its_caller(
+    family: Literal["nginx", "forward_auth"],
+) -> None:
+    """By the address as this family tells it, and by the client's headers."""
+    client = Client("192.0.2.7", user_agent="curl/8")
+    session = replace(make_session(), client=client)
+    bonds = Bonds(fingerprint=Action.DENY, address=Action.DENY)
+    ours, theirs = ("X-Real-IP", "192.0.2.7"), ("X-Real-IP", "203.0.113.1")
+    if family == "forward_auth":
+        ours, theirs = ("X-Forwarded-For", "192.0.2.7"), ("X-Forwarded-For", "192.0.2.7, 192.0.2.8")
+    async with a_site(session, bonds=bonds, family=family) as site:
+        for agent, address, status in (
+            ("curl/8", ours, 200),
+            ("curl/8", theirs, 401),
+            ("Firefox/1", ours, 401),
+            ("", ours, 401),
+        ):
+            reply = await site.ask("/oauth2/userinfo", ("User-Agent", agent), at=address)
+            assert reply.status == status, (agent, address)
 
 
 @pytest.mark.parametrize("path", ["/oauth2", "/oauth2/", "/oauth2/callback", "/oauth2/sign_out/",
