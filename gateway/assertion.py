@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from .errors import Overloaded
 from .identity import lines
 from .model import SessionKey, Standing
 from .target import normal_host
@@ -28,7 +29,11 @@ from .target import normal_host
 ALGORITHM = "ES256"
 _PEM = re.compile(r"-----BEGIN ([A-Z ]*KEY)-----.+?-----END \1-----", re.DOTALL)
 _MOST = 32_768  # remembered; about 1 kB each
+_MOST_AUDIENCES = 32  # of one session, in half of an assertion's life: a client can make up hosts
 _EVICTED_AT_ONCE = 16  # a sixteenth: to find the oldest of a dict takes longer the more went before
+
+
+_NONE: Mapping[str, Any] = {}
 
 
 class BadKeys(ValueError):
@@ -85,6 +90,10 @@ class _Signed(NamedTuple):
     since_ms: int
     renewed_ms: int  # from then on it is old
 
+    def is_fresh(self, now_ms: int) -> bool:
+        """Tell whether it is good. A clock that was set back must not keep an old one alive."""
+        return self.since_ms <= now_ms < self.renewed_ms
+
 
 class Assertions:
     """Signs, and remembers what it signed until half of its life is over."""
@@ -93,7 +102,8 @@ class Assertions:
         self._terms = terms
         self._keys = keys
         self._clock = clock
-        self._known: dict[tuple[SessionKey, str], _Signed] = {}
+        self._known: dict[SessionKey, dict[str, _Signed]] = {}  # by audience; the oldest first
+        self._count = 0  # of all audiences
         self.signed = 0
 
     @property
@@ -104,19 +114,27 @@ class Assertions:
     def line(self, session: Standing, host: str) -> bytes:
         """Return the header line for a session that is allowed to ask `host` now.
 
-        Raises ValueError for what cannot be said, which no check allows.
+        Raises ValueError for what cannot be said, which no check allows; Overloaded when a session
+        asks for more audiences than anybody does: each of them costs a signature.
         """
         audience = self._terms.audience or _audience(host)
         now_ms = int(self._clock() * 1000)
-        known = self._known.get((session.key, audience))
-        # A clock that was set back must not keep an old one alive.
-        if (
-            known is not None
-            and known.since_ms <= now_ms < known.renewed_ms
-            and known.claims == session.claims
-        ):
+        known = self._known.get(session.key, _NONE).get(audience)
+        if known is not None and known.is_fresh(now_ms) and known.claims == session.claims:
             return known.line
+        self._make_room(session.key, audience, now_ms)
         return self._sign(session, audience, now_ms).line
+
+    def _make_room(self, key: SessionKey, audience: str, now_ms: int) -> None:
+        """Forget the oldest of a session's audiences, if it has too many; no other's."""
+        own = self._known.get(key, _NONE)
+        if audience in own or len(own) < _MOST_AUDIENCES:
+            return
+        oldest = next(iter(own))
+        if own[oldest].is_fresh(now_ms):
+            raise Overloaded("too many audiences of one session")
+        del self._known[key][oldest]
+        self._count -= 1
 
     def _sign(self, session: Standing, audience: str, now_ms: int) -> _Signed:
         if not session.claims:
@@ -131,15 +149,20 @@ class Assertions:
         self.signed += 1
         renewed_ms = now_ms + (ends_ms - now_ms) // 2
         signed = _Signed(session.claims, lines([(self._terms.header, token)]), now_ms, renewed_ms)
-        self._remember((session.key, audience), signed)
+        self._remember(session.key, audience, signed)
         return signed
 
-    def _remember(self, whom: tuple[SessionKey, str], signed: _Signed) -> None:
-        self._known.pop(whom, None)  # the new one goes to the end: the first are the oldest
-        if len(self._known) >= _MOST:
-            for old in list(itertools.islice(self._known, _MOST // _EVICTED_AT_ONCE)):
-                del self._known[old]
-        self._known[whom] = signed
+    def _remember(self, key: SessionKey, audience: str, signed: _Signed) -> None:
+        own = self._known.pop(key, {})  # the new one goes to the end: the first are the oldest
+        self._count -= len(own)
+        own.pop(audience, None)
+        own[audience] = signed
+        if self._count + len(own) > _MOST:
+            many = 1 + len(self._known) // _EVICTED_AT_ONCE
+            for old in list(itertools.islice(self._known, many)):
+                self._count -= len(self._known.pop(old))
+        self._known[key] = own
+        self._count += len(own)
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ GatewayError
  +-- SessionLimitReached  a sign-in was refused by the limit
  +-- SignInRefused        a sign-in was refused by an alert rule whose action is "end"
  +-- AlreadyRenewed       the id was replaced by a renewal, and lives only for its grace
+ +-- Overloaded           a check would take more of us than one session may ask for
  +-- InvalidInput         a caller's value breaks a rule; carries every problem at once
 """
 
@@ -69,6 +70,10 @@ class AlreadyRenewed(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("the session was renewed already; use the id that the renewal gave it")
+
+
+class Overloaded(GatewayError):
+    """A check that would pass is refused, because to answer it costs too much too often."""
 
 
 @dataclass(frozen=True, slots=True)

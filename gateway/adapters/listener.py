@@ -13,6 +13,7 @@ from time import perf_counter as _now
 
 from ..authorizer import Authorizer
 from ..decision import DENIALS, Decision, Reason
+from ..errors import Overloaded
 from ..identity import lines
 from ..model import CheckRequest
 from . import auth_request, ext_authz_http, forward_auth, ingress
@@ -125,6 +126,9 @@ class CheckListener:
                 decision = await self._authorizer.check(asked)
             else:
                 decision = DENIALS[asked]
+            answer = adapter.write(decision, known, wording)
+        except Overloaded:
+            decision = DENIALS[Reason.OVERLOADED]
             answer = adapter.write(decision, known, wording)
         except Exception as error:  # noqa: BLE001  (the last line of defence)
             decision = DENIALS[Reason.INTERNAL_ERROR]

@@ -14,7 +14,7 @@ from ..coverage import never_reached
 from ..errors import Problem
 from ..identity import name_problems
 from ..lifetime import Lifetime, beyond
-from ..rules import problems_of
+from ..rules import Access, problems_of
 from .settings import (
     WORKER,
     Admin,
@@ -343,6 +343,7 @@ def _identity_warnings(settings: Settings) -> list[Problem]:
         for place, told in sections.items()
         if told.raw_utf8
     ]
+    found += _audience_warnings(identity.assertion, settings.policy)
     if identity.assertion.is_on and not settings.pages.listen:
         found.append(
             Problem("pages.listen", "is empty: no application can fetch the keys of assertions")
@@ -356,6 +357,19 @@ def _identity_warnings(settings: Settings) -> list[Problem]:
             Problem("pages.login_url", "is empty: the profiles cannot send anybody to sign in")
         )
     return found
+
+
+def _audience_warnings(assertion: Assertion, policy: Policy) -> list[Problem]:
+    """Without an audience it is the host; where rules name none, clients make hosts up."""
+    wide = [
+        str(number)
+        for number, spec in enumerate(policy.specs(), 1)
+        if spec.access is Access.SESSION and (not spec.host or spec.host.startswith("*"))
+    ]
+    if not assertion.is_on or assertion.audience or not wide:
+        return []
+    what = "is empty, so clients may make audiences up; name hosts in the session rules"
+    return [Problem("identity.assertion.audience", f"{what} {', '.join(wide)}, or set it")]
 
 
 def is_local(address: str) -> bool:

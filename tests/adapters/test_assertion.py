@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from joserfc.jwk import ECKey
 
+from gateway import assertion
 from gateway.assertion import Assertions, Keys, Terms
 from tests.decision.samples import NOW_MS, cookie, make_session
 
@@ -77,6 +78,21 @@ async def test_what_cannot_be_signed_is_no_allow(
             reply = await gate.ask(family, SIGNED_IN)
             assert (reply.status, reply.one("X-Auth-Reason")) == (family.unknown, "internal_error")
         assert gate.faults
+
+
+async def test_too_many_audiences_are_no_allow_without_one(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made-up hosts are refused, and those that were asked before still pass."""
+    monkeypatch.setattr(assertion, "_MOST_AUDIENCES", 1)
+    async with serving(make_session(), assertions=assertions()) as gate:
+        for remembers in (False, True):
+            gate.store.remembers = remembers
+            assert (await gate.ask(family, SIGNED_IN)).status == family.allows
+            reply = await gate.ask(family, Asked(host="b.example.com", cookies=(cookie(),)))
+            assert (reply.status, reply.one("X-Auth-Reason")) == (family.unknown, "overloaded")
+            assert not reply.all(ASSERTION)
+        assert gate.faults == []
 
 
 # --- unset headers ---------------------------------------------------------------------------

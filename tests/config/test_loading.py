@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import ECKey
 
 from gateway.config import Loaded, load
 from gateway.errors import ConfigurationError
@@ -412,6 +413,31 @@ def test_a_profile_without_a_sign_in_page_is_warned_of(tmp_path: Path) -> None:
         "identity.oauth2_proxy.raw_utf8",
         "pages.login_url",
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "audience", "warned"),
+    [
+        ("", "", True),
+        ("*.example.com", "", True),
+        ("**.example.com", "", True),
+        ("app.example.com", "", False),
+        ("", "everybody", False),
+    ],
+)
+def test_audiences_that_clients_make_up_are_warned_of(
+    tmp_path: Path, host: str, audience: str, warned: bool
+) -> None:
+    """Each of them costs a signature, and one session gets only so many."""
+    keys = ECKey.generate_key("P-256").as_pem(private=True).decode()
+    text = GOOD.replace('path = "/**"', f'host = "{host}"') + (
+        f'[identity.assertion]\nissuer = "https://a"\naudience = "{audience}"\n'
+        f'keys = """{keys}"""\n[pages]\nlisten = ["127.0.0.1:1"]\n'
+    )
+    found = read(tmp_path, text)
+    assert found.problems == ()
+    places = [each.place for each in found.warnings]
+    assert places == ["identity.assertion.audience"] * warned
 
 
 def test_the_digest_of_an_empty_token_is_refused(tmp_path: Path) -> None:

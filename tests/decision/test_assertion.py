@@ -10,6 +10,7 @@ from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from gateway import assertion
 from gateway.assertion import ALGORITHM, Assertions, BadKeys, Keys, Terms
+from gateway.errors import Overloaded
 from gateway.identity import NATIVE, HeaderSet, problems_of, standing_of
 from gateway.model import Session, Standing
 
@@ -161,18 +162,42 @@ def test_users_do_not_mix() -> None:
         assert (signer.claims()["sub"], signer.claims(bob)["sub"]) == ("ada", "bob")
 
 
+def other(number: int) -> Standing:
+    return stand(make_session(token=f"0b{number:043}".encode()))
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first; whoever asks again is signed again."""
     monkeypatch.setattr(assertion, "_MOST", 32)
     signer = Signer()
     for number in range(40):
-        signer.line(host=f"h{number}")
-    assert len(signer.assertions._known) <= 32
+        signer.line(other(number))
+        known = signer.assertions._known
+        assert sum(map(len, known.values())) == signer.assertions._count <= 32
     signed = signer.assertions.signed
-    signer.line(host="h39")
+    signer.line(other(39))
     assert signer.assertions.signed == signed
-    signer.line(host="h0")
+    signer.line(other(0))
     assert signer.assertions.signed == signed + 1
+
+
+def test_made_up_hosts_cost_no_signature_each() -> None:
+    """Nor what others were given; a session that is done with it goes on when they are old."""
+    signer, thief, user = Signer(), stand(), other(1)
+    signer.line(user)
+    for number in range(32):
+        signer.line(thief, f"h{number}")
+    for number in range(32, 1000):
+        with pytest.raises(Overloaded):
+            signer.line(thief, f"h{number}")
+    for host in ("h0", "h31"):
+        signer.line(thief, host)
+    signer.line(user)
+    assert signer.assertions.signed == 33
+    signer.now_ms += LIFETIME_MS // 2
+    assert signer.claims(thief, "h99")["aud"] == "h99"
+    assert signer.claims(user, "new.example.com")["aud"] == "new.example.com"
+    assert signer.assertions._count == 32 + 2
 
 
 def test_of_a_session_without_claims_nothing_is_signed() -> None:
