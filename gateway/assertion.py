@@ -30,6 +30,7 @@ ALGORITHM = "ES256"
 _PEM = re.compile(r"-----BEGIN ([A-Z ]*KEY)-----.+?-----END \1-----", re.DOTALL)
 _MOST = 32_768  # remembered; about 1 kB each
 _MOST_AUDIENCES = 32  # of one session, in half of an assertion's life: a client can make up hosts
+_LEAST_MS = 2_000  # of life, so that one that is remembered for half of it is always good
 _EVICTED_AT_ONCE = 16  # a sixteenth: to find the oldest of a dict takes longer the more went before
 
 
@@ -140,6 +141,8 @@ class Assertions:
         if not session.claims:
             raise ValueError("of this session nothing is known that could be signed")
         ends_ms = min(now_ms + self._terms.lifetime_ms, session.expires_ms, session.idle_expires_ms)
+        # By our clock, which may be ahead of Redis', the session may be over; a check has said no.
+        ends_ms = max(ends_ms, now_ms + _LEAST_MS)
         claims = {
             "iss": self._terms.issuer, "aud": audience, **json.loads(session.claims),
             "iat": now_ms // 1000, "exp": ends_ms // 1000,

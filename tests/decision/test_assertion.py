@@ -130,6 +130,18 @@ def test_no_assertion_outlives_its_session(session: Session) -> None:
     assert Signer().claims(stand(session))["exp"] == NOW_MS // 1000 + 90
 
 
+@pytest.mark.parametrize("ahead_ms", [999, 5_000, 3_600_999])
+def test_near_the_end_and_with_a_clock_ahead_none_is_born_over(ahead_ms: int) -> None:
+    """The check has just allowed, by Redis' clock; and not every check costs a signature."""
+    signer, session = Signer(), stand(make_session(expires_ms=NOW_MS + 1_000))
+    signer.now_ms += ahead_ms
+    for _ in range(100):
+        signer.now_ms += 9
+        claims = signer.claims(session)
+        assert claims["iat"] <= signer.now_ms // 1000 < claims["exp"] <= claims["iat"] + 2
+    assert signer.assertions.signed == 1
+
+
 def test_a_clock_that_is_set_back_keeps_nothing_alive() -> None:
     """What was signed in the future would be good for longer than its life."""
     signer = Signer()
