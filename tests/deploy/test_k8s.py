@@ -334,3 +334,13 @@ def test_envoy_takes_what_istio_hands_to_it(tmp_path: Path) -> None:
     command = [str(servers.envoy()), "--mode", "validate", "-c", str(merged)]
     checked = subprocess.run(command, capture_output=True, check=False, text=True)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_a_client_s_assertion_is_removed_or_its_trap_is_told() -> None:
+    """Where assertions are off no answer replaces a client's."""
+    [policy] = named("envoy-gateway.yaml", "ClientTrafficPolicy")
+    assert "x-auth-jwt-assertion" in policy["spec"]["headers"]["earlyRequestHeaders"]["remove"]
+    recipe = (FOLDER / "gateway-api.yaml").read_text()
+    assert "Where assertions are off" in recipe
+    page = (servers.ROOT / "docs" / "proxies" / "kubernetes.md").read_text()
+    assert "**a client's own reaches the application**" in " ".join(page.split())
