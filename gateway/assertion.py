@@ -121,7 +121,7 @@ class Assertions:
         audience = self._terms.audience or _audience(host)
         now_ms = int(self._clock() * 1000)
         known = self._known.get(session.key, _NONE).get(audience)
-        if known is not None and known.is_fresh(now_ms) and known.claims == session.claims:
+        if known is not None and known.is_fresh(now_ms) and known.claims == session.besides.claims:
             return known.line
         self._make_room(session.key, audience, now_ms)
         return self._sign(session, audience, now_ms).line
@@ -138,20 +138,21 @@ class Assertions:
         self._count -= 1
 
     def _sign(self, session: Standing, audience: str, now_ms: int) -> _Signed:
-        if not session.claims:
+        if not session.besides.claims:
             raise ValueError("of this session nothing is known that could be signed")
         ends_ms = min(now_ms + self._terms.lifetime_ms, session.expires_ms, session.idle_expires_ms)
         # By our clock, which may be ahead of Redis', the session may be over; a check has said no.
         ends_ms = max(ends_ms, now_ms + _LEAST_MS)
         claims = {
-            "iss": self._terms.issuer, "aud": audience, **json.loads(session.claims),
+            "iss": self._terms.issuer, "aud": audience, **json.loads(session.besides.claims),
             "iat": now_ms // 1000, "exp": ends_ms // 1000,
         }  # fmt: skip
         head = {"alg": ALGORITHM, "typ": "JWT", "kid": self._keys.key_id}
         token = jwt.encode(head, claims, self._keys.signing, algorithms=[ALGORITHM])
         self.signed += 1
         renewed_ms = now_ms + (ends_ms - now_ms) // 2
-        signed = _Signed(session.claims, lines([(self._terms.header, token)]), now_ms, renewed_ms)
+        line = lines([(self._terms.header, token)])
+        signed = _Signed(session.besides.claims, line, now_ms, renewed_ms)
         self._remember(session.key, audience, signed)
         return signed
 

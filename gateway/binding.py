@@ -80,14 +80,14 @@ class Binding:
         is_proof = self._compare(caller, caller).breach is None
 
         def breach(session: Standing) -> Breach | None:
-            if is_proof and session.caller == caller:
+            if is_proof and session.besides.caller == caller:
                 return None
             return self._judge(session, caller)
 
         return Narrowing("caller", breach=breach)
 
     def _judge(self, session: Standing, caller: Caller) -> Breach | None:
-        verdict = self._verdict(session.caller or Caller(), caller)
+        verdict = self._verdict(session.besides.caller or Caller(), caller)
         if verdict.alerts and self._tell is not None:
             self._tell(session, caller, verdict.alerts)
         return verdict.breach

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote
 
-from .model import Session, Standing
+from .model import NOTHING_BESIDES, Besides, Session, Standing
 
 FIELDS = ("user", "email", "name", "roles", "session", "device")
 METADATA = "metadata."  # before the key of a value that the application gave the session
@@ -227,10 +227,20 @@ def standing_of(
         user=session.user,
         aal=session.aal,
         authenticated_ms=session.authenticated_ms,
+        alerts=_one_of(session.alerts),
+        besides=_besides(session, native, profiles, bound=bound),
+    )
+
+
+def _besides(
+    session: Session, native: HeaderSet, profiles: tuple[HeaderSet, ...], *, bound: bool
+) -> Besides:
+    if not (native.assertion or profiles or bound):
+        return NOTHING_BESIDES
+    return Besides(
         profiles=tuple([lines(headers_of(session, each)) for each in profiles]),
         email=session.email if profiles else "",
         claims=claims_of(session) if native.assertion else b"",
-        alerts=_one_of(session.alerts),
         caller=session.client.caller if bound else None,
     )
 

@@ -77,9 +77,9 @@ def _satisfies(session: Standing, narrowing: Narrowing) -> bool:
     if narrowing.kind == "groups":
         return not narrowing.allowed.isdisjoint(session.roles)
     if narrowing.kind == "emails":
-        return bool(session.email) and session.email in narrowing.allowed
+        return bool(session.besides.email) and session.besides.email in narrowing.allowed
     # Not what follows the last "@": `evil@evil.example@example.com` is no address of example.com.
-    _, *domains = session.email.split("@")
+    _, *domains = session.besides.email.split("@")
     return len(domains) == 1 and any(_is_of(domains[0], each) for each in narrowing.allowed)
 
 

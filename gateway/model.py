@@ -150,6 +150,18 @@ class Session:
         return min(self.last_seen_ms + self.idle_ms, self.expires_ms)
 
 
+class Besides(NamedTuple):
+    """What only some configurations need of a session: one place in memory where none is on."""
+
+    profiles: tuple[bytes, ...] = ()  # the identity's lines by the names of each profile
+    email: str = ""  # with a profile: its proxies may ask for certain addresses
+    claims: bytes = b""  # what an assertion says of it, as JSON; where they are signed
+    caller: Caller | None = None  # who signed in; where sessions are bound to that
+
+
+NOTHING_BESIDES = Besides()
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What checks need of a live session and nothing else: memory holds very many of these.
@@ -167,11 +179,8 @@ class Standing:
     user: str = ""
     aal: int = LOWEST_AAL
     authenticated_ms: int = 0
-    profiles: tuple[bytes, ...] = ()  # the same under the names of each profile that is enabled
-    email: str = ""  # only where a profile is enabled: its proxies may ask for certain addresses
-    claims: bytes = b""  # what an assertion says of it, as JSON; only where they are signed
     alerts: tuple[str, ...] = ()
-    caller: Caller | None = None  # who signed in; only where sessions are bound to that
+    besides: Besides = NOTHING_BESIDES
 
     @property
     def key(self) -> SessionKey:

@@ -205,7 +205,7 @@ def _unasked(subrequest: Subrequest) -> bool:
 def _view(session: Standing) -> dict[str, object]:
     return {
         "user": session.user,
-        "email": session.email,
+        "email": session.besides.email,
         "groups": list(session.roles),
         "preferredUsername": session.user,
     }

@@ -108,7 +108,9 @@ class Wording:
         """Return the identity lines of an allow."""
         known, session = self.nobody, decision.session
         if session is not None:
-            known = session.identity if self.profile is None else session.profiles[self.profile]
+            known = session.identity
+            if self.profile is not None:
+                known = session.besides.profiles[self.profile]
             if self.assertion is not None:
                 known += self.assertion(session, "" if request is None else request.host)
         return known if self.without is None else self.without(known)

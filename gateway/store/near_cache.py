@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from ..model import SessionKey, Standing
+from ..model import NOTHING_BESIDES, SessionKey, Standing
 
 # Includes the time that the machine was suspended; CLOCK_MONOTONIC does not, on Linux.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 # What an entry takes besides its header lines and roles (measured, 64 bits).
-_ENTRY_BYTES = 496
+_ENTRY_BYTES = 472
+# Of what only some configurations need of a session (`Besides`), empty.
+_BESIDES_BYTES = 104
 # Of a caller together with the text of its address; browsers' headers are few, and shared.
 _CALLER_BYTES = 400
 # The same of the profiles' header lines together with the e-mail address, and of each of them.
@@ -130,9 +132,11 @@ class NearCache:
 
 
 def _size(session: Standing) -> int:
-    own = _ENTRY_BYTES + len(session.identity) + len(session.claims)
-    own += _CALLER_BYTES if session.caller else 0
-    if not session.profiles:
+    own, besides = _ENTRY_BYTES + len(session.identity), session.besides
+    if besides is NOTHING_BESIDES:
         return own
-    blocks = sum(len(each) + _PROFILE_BYTES for each in session.profiles)
-    return own + _PROFILES_BYTES + blocks + len(session.email)
+    own += _BESIDES_BYTES + len(besides.claims) + (_CALLER_BYTES if besides.caller else 0)
+    if not besides.profiles:
+        return own
+    blocks = sum(len(each) + _PROFILE_BYTES for each in besides.profiles)
+    return own + _PROFILES_BYTES + blocks + len(besides.email)

@@ -13,7 +13,7 @@ from gateway.binding import Binding, Bonds, fingerprint_of, network_of, same_fin
 from gateway.decision import Reason
 from gateway.identity import standing_of
 from gateway.judge import refusal
-from gateway.model import NOWHERE, Caller, Narrowing, Place, Standing
+from gateway.model import NOWHERE, Besides, Caller, Narrowing, Place, Standing
 from gateway.policy import Policy
 from gateway.rules import Access, RuleSpec
 
@@ -48,8 +48,9 @@ class Gate:
 
     def check(self, caller: Caller) -> Reason | None:
         session = Standing(
-            *make_session().key, (), NOW_MS + 1000, 1000, NOW_MS, b"", caller=self.known
-        )
+            *make_session().key, (), NOW_MS + 1000, 1000, NOW_MS, b"",
+            besides=Besides(caller=self.known),
+        )  # fmt: skip
         return refusal(session, NOW_MS, RULES, (self.binding.hold(*caller),))
 
 

@@ -191,9 +191,9 @@ def test_lines_are_rendered_once_for_each_family() -> None:
     """Each under its own names; the address is kept only where a profile may ask for it."""
     session = make_session()
     plain, full = standing_of(session), standing_of(session, NATIVE, (OAUTH2_PROXY, AUTHELIA))
-    assert (plain.profiles, plain.email) == ((), "")
+    assert plain.besides == ((), "", b"", None)
     assert full.identity == plain.identity
-    assert [block.decode().splitlines() for block in full.profiles] == [
+    assert [block.decode().splitlines() for block in full.besides.profiles] == [
         [
             "X-Auth-Request-User: ada",
             "X-Auth-Request-Email: ada@example.com",
@@ -207,7 +207,7 @@ def test_lines_are_rendered_once_for_each_family() -> None:
             "Remote-Email: ada@example.com",
         ],
     ]
-    assert full.email == "ada@example.com"
+    assert full.besides.email == "ada@example.com"
     assert OAUTH2_PROXY.nobody.count(b": \r\n") == AUTHELIA.nobody.count(b": \r\n") == 4
 
 

@@ -338,7 +338,7 @@ def test_envoy_takes_what_istio_hands_to_it(tmp_path: Path) -> None:
 
 def test_a_client_s_assertion_is_removed_or_its_trap_is_told() -> None:
     """Where assertions are off no answer replaces a client's."""
-    [policy] = named("envoy-gateway.yaml", "ClientTrafficPolicy")
+    policy = named("envoy-gateway.yaml", "ClientTrafficPolicy")
     assert "x-auth-jwt-assertion" in policy["spec"]["headers"]["earlyRequestHeaders"]["remove"]
     recipe = (FOLDER / "gateway-api.yaml").read_text()
     assert "Where assertions are off" in recipe

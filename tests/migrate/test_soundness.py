@@ -16,7 +16,7 @@ from gateway.config import Settings
 from gateway.decision import Reason
 from gateway.judge import refusal
 from gateway.migrate import Translation, from_authelia, from_oauth2_proxy
-from gateway.model import Standing
+from gateway.model import Besides, Standing
 from gateway.policy import Policy, is_public
 from tests.decision.samples import MINUTE_MS, NOW_MS, TOKEN, key_of
 
@@ -46,7 +46,7 @@ class Ours:
             return True
         session = Standing(
             *key_of(TOKEN), request.groups, NOW_MS + MINUTE_MS, MINUTE_MS, NOW_MS, b"",
-            email=request.email, aal=max(request.factors, 1),
+            besides=Besides(email=request.email), aal=max(request.factors, 1),
         )  # fmt: skip
         return bool(request.factors) and not refusal(session, NOW_MS, rules, self.narrowing)
 
