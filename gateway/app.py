@@ -114,7 +114,7 @@ class App:
             self._store, self._sign_in_rules(), settings.redis.partitions, (native, *others),
             self._geo.locate,
         )  # fmt: skip
-        self._sightings = Sightings(self._store, self._end_for)
+        self._sightings = Sightings(self._store, self._end_for, self._geo.locate)
         self._binding = Binding(bonds, self._geo.locate, self._sightings.note)
         self._holding = holding(self._binding.hold) if bonds.are_on else as_it_is
         self._observer = CheckObserver(self._metrics, log_denials=settings.log.denials)

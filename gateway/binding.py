@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -64,6 +64,7 @@ class Binding:
 
     def __init__(self, bonds: Bonds, locate: Locate = nowhere, tell: Tell | None = None) -> None:
         self._bonds = bonds
+        self._climbs = any(action is not Action.OFF for action in bonds.rungs.values())
         self._locate = locate
         self._tell = tell
         self._verdict = lru_cache(maxsize=_MOST_KNOWN)(self._compare)
@@ -103,19 +104,20 @@ class Binding:
         )
 
     def _fingerprint(self, known: Caller, now: Caller) -> Verdict:
-        action, same = self._bonds.fingerprint, same_fingerprint(known, now)
-        if same or action is Action.OFF:
+        action = self._bonds.fingerprint
+        if action is Action.OFF or (same := same_fingerprint(known, now)):
             return Verdict()
         breach = _breach(action, Breach.FINGERPRINT)
         if same is None:
             return Verdict(breach)
         fact = f"fingerprint_changed {fingerprint_of(now)}"
-        return Verdict(breach, (Alert("fingerprint_changed", action, fact, _looks(known, now)),))
+        return Verdict(breach, (Alert("fingerprint_changed", action, fact, {}),))
 
     def _address(self, known: Caller, now: Caller) -> Verdict:
         """Take the strictest action of the rungs that do not hold; tell of the widest of them."""
-        before, after = self._locate(known.address), self._locate(now.address)
-        held = _rungs_that_hold(known, now, before, after)
+        if not self._climbs:
+            return Verdict()
+        held = _rungs_that_hold(known.address, now.address, self._locate)
         fallen = [
             (rung, action)
             for rung, action in self._bonds.rungs.items()
@@ -125,21 +127,32 @@ class Binding:
         breach = _breach(_strictest(fallen), Breach.ADDRESS)
         if not told:
             return Verdict(breach)
-        value = {"asn": after.asn, "network": network_of(now.address), "address": now.address}
         rung = told[0][0]
-        details = {"changed": rung, **_places(known, now, before, after)}
-        fact = f"address_changed {rung} {value[rung]}"
-        return Verdict(breach, (Alert("address_changed", _strictest(told), fact, details),))
+        value = {"network": network_of(now.address), "address": now.address}
+        fact = f"address_changed {rung} {value.get(rung) or self._locate(now.address).asn}"
+        changed = {"changed": rung}
+        return Verdict(breach, (Alert("address_changed", _strictest(told), fact, changed),))
+
+
+def detailed(alert: Alert, known: Caller, now: Caller, locate: Locate) -> Alert:
+    """Return an alert of `Binding` with all that is told: too dear for the answer's path."""
+    if alert.type == "fingerprint_changed":
+        more = _looks(known, now)
+    else:
+        more = _places(known, now, locate(known.address), locate(now.address))
+    return replace(alert, details={**alert.details, **more})
 
 
 def same_fingerprint(known: Caller, now: Caller) -> bool | None:
     """Tell whether the traits that the sign-in had are still those; None if that is unknown."""
     if now.encoding == _OF_MEDIA:  # then the encodings prove nothing
         known = known._replace(encoding="")
-    pairs = [pair for pair in zip(_traits(known), _traits(now), strict=True) if pair[0]]
-    if any(after and after != before for before, after in pairs):
+    before = _traits(known)
+    after = before if known[1:] == now[1:] else _traits(now)  # to read them costs more
+    pairs = [pair for pair in zip(before, after, strict=True) if pair[0]]
+    if any(theirs and theirs != ours for ours, theirs in pairs):
         return False
-    return True if pairs and all(after for _, after in pairs) else None
+    return True if pairs and all(theirs for _, theirs in pairs) else None
 
 
 def fingerprint_of(caller: Caller) -> str:
@@ -167,15 +180,21 @@ def _names(accepted: str) -> list[str]:
 
 
 def _rungs_that_hold(
-    known: Caller, now: Caller, before: Place, after: Place
+    known: str, now: str, locate: Locate
 ) -> Mapping[str, bool | None]:
     """Tell for each rung whether it is the same; None if that is unknown."""
-    ours, theirs = _parse(known.address), _parse(now.address)
+    ours, theirs = _parse(known), _parse(now)
     if ours is None or theirs is None:
         return dict.fromkeys(LADDER)
-    network = network_of(known.address) == network_of(now.address)
-    owner = before.asn == after.asn if before.asn and after.asn else None
-    return {"asn": network or owner, "network": network, "address": ours == theirs}
+    if ours == theirs:
+        return dict.fromkeys(LADDER, True)
+    network = network_of(known) == network_of(now)
+    owner = True if network else _same_owner(locate(known), locate(now))
+    return {"asn": owner, "network": network, "address": False}
+
+
+def _same_owner(before: Place, after: Place) -> bool | None:
+    return before.asn == after.asn if before.asn and after.asn else None
 
 
 def _breach(action: Action, otherwise: Breach) -> Breach | None:

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from .alerts import Action, Alert
+from .binding import detailed
+from .conditions import Locate, nowhere
 from .errors import StoreUnavailable
 from .model import Caller, SessionKey, Standing
 from .ports import SessionStore
@@ -31,10 +33,14 @@ class Sightings:
     """
 
     def __init__(
-        self, store: SessionStore, end: Callable[[str, str], Awaitable[object]]
+        self,
+        store: SessionStore,
+        end: Callable[[str, str], Awaitable[object]],
+        locate: Locate = nowhere,
     ) -> None:
         self._store = store
         self._end = end
+        self._locate = locate
         self._waiting: deque[_Sighting] = deque()
         self._noted: dict[SessionKey, set[str]] = {}  # what Redis need not be asked again
         self._work = asyncio.Event()
@@ -86,7 +92,8 @@ class Sightings:
         What Redis has no memory for cannot be told, but the session can end; of one that has ended
         nothing more is told.
         """
-        told = await _is_done(self._store.note_use(session, caller, (alert,)))
+        full = detailed(alert, session.caller or Caller(), caller, self._locate)
+        told = await _is_done(self._store.note_use(session, caller, (full,)))
         if alert.action is not Action.END:
             return told
         return await _is_done(self._end(session.key.id, alert.type))

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.alerts import Action
-from gateway.binding import Binding, Bonds, fingerprint_of, network_of, same_fingerprint
+from gateway import binding
+from gateway.alerts import Action, Alert
+from gateway.binding import Binding, Bonds, detailed, fingerprint_of, network_of, same_fingerprint
 from gateway.decision import Reason
 from gateway.identity import standing_of
 from gateway.judge import refusal
@@ -179,15 +180,36 @@ def test_a_session_that_knows_nobody_is_nobodys() -> None:
     assert gate.check(HOME) is Reason.FINGERPRINT_CHANGED
 
 
+def test_what_is_told_is_put_together_off_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends another name with each request must not have each of them described."""
+    described: list[str] = []
+
+    def describe(text: str) -> tuple[str, str]:
+        described.append(text)
+        return text, ""
+
+    monkeypatch.setattr(binding, "describe", describe)
+    told: list[Alert] = []
+    bonds = Bonds(fingerprint=Action.ALERT)
+    bound = Binding(bonds, locate, lambda _, __, alerts: told.extend(alerts))
+    session = Standing(*make_session().key, (), NOW_MS + 1000, 1000, NOW_MS, b"", caller=HOME)
+    now = HOME._replace(user_agent="curl/8")
+    assert refusal(session, NOW_MS, RULES, (bound.hold(*now),)) is None
+    assert (len(told), described) == (1, [])
+    full = detailed(told[0], HOME, now, locate)
+    assert full.details["user_agent"] == "curl/8"
+    assert described == [HOME.user_agent, "curl/8"]
+
+
 def test_a_refused_check_is_no_activity_and_a_lacking_role_is_said_first() -> None:
-    binding = Binding(Bonds(fingerprint=Action.DENY))
+    bound = Binding(Bonds(fingerprint=Action.DENY))
     store = FakeStore(make_session(), stand=lambda each: standing_of(each, bound=True))
     activity: list[Standing] = []
     authorizer = make_authorizer(
         [RuleSpec(Access.SESSION, path="/admin/**", roles=("admin",)), RuleSpec(Access.SESSION)],
         store, activity, stand=store.stand,
     )  # fmt: skip
-    held: tuple[Narrowing, ...] = (binding.hold(*HOME),)
+    held: tuple[Narrowing, ...] = (bound.hold(*HOME),)
     for remembers in (False, True):
         store.remembers = remembers
         for target, reason in (("/", "fingerprint_changed"), ("/admin/", "role_required")):
