@@ -90,7 +90,7 @@ class WebhookSink:
         try:
             status, asked_s = await self._post(str(event.id), body)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            why = str(error) or type(error).__name__
+            why = _cause(error)
         else:
             if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
                 self._pause_s = 0.0
@@ -144,6 +144,12 @@ class WebhookSink:
                 trust_env=False,  # a proxy would resolve the name again
             )
         return self._client
+
+
+def _cause(error: Exception) -> str:
+    """Return what may be told: other texts hold the URL, a secret, or what the receiver sent."""
+    is_plain = isinstance(error, aiohttp.ClientConnectorError)  # a host, a port, a reason
+    return str(error) if is_plain else type(error).__name__
 
 
 def _seconds(retry_after: str) -> float:

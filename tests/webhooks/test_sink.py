@@ -297,6 +297,32 @@ async def test_a_receiver_that_is_not_there_is_waited_for() -> None:
     assert receiver.ids == [str(each.id) for each in EVENTS]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-inner banner\r\n", b"HTTP/1.1 200 OK\r\nX: inner",
+        b"HTTP/1.1 200 OK\r\nX: inner" + b"x" * 9000,
+        b"HTTP/1.1 200 OK\r\nContent-Length: inner\r\n\r\n",
+    ],
+    ids=["another protocol", "cut off", "too long", "nonsense"],
+)  # fmt: skip
+async def test_a_failure_tells_neither_the_url_nor_what_the_receiver_sent(answer: bytes) -> None:
+    """A URL is often the secret itself, and who answers may be no receiver at all."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/s3cret?key=s3cret"
+        async with posting(Receiver(), url=url) as sink:
+            with pytest.raises(SinkUnavailable) as raised:
+                await sink.take("0a", EVENTS)
+    assert "s3cret" not in str(raised.value)
+    assert "inner" not in str(raised.value)
+
+
 # --- where it does not go --------------------------------------------------------------------
 
 SPELLINGS = (
