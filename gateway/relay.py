@@ -120,6 +120,9 @@ class Relay:
             return await self._take(sink, partition, entries)
         except SinkUnavailable:
             raise
+        except EventRefused as error:  # which is of the first
+            await self._bury(sink, partition, entries[0].stream_id, str(error))
+            return 1
         except Exception:  # noqa: BLE001  (whose fault it is shows when they come one by one)
             for entry in entries:
                 why = await self._try(sink, partition, entry)

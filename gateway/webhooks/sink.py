@@ -39,7 +39,7 @@ class WebhookOptions:
     allowed: tuple[Network, ...]  # besides public addresses
     timeout_s: float  # of one delivery
     turn_s: float  # after which `take` comes back with what it has done
-    give_up_s: float  # how old an event may be; an older one that fails is a dead letter
+    give_up_s: float  # how long an event is tried; an older one that fails is a dead letter
 
 
 def name_of(webhook: str) -> str:
@@ -84,7 +84,7 @@ class WebhookSink:
         """Return when the receiver has it."""
         left_s = self._closed_until - time.monotonic()
         if left_s > 0:
-            raise self._given_up(event, "it failed a moment ago", left_s)
+            raise SinkUnavailable("receiver", "it failed a moment ago", pause_s=left_s)
         asked_s, why = 0.0, ""
         body = body_of(event)  # here: no receiver is to blame for an event that cannot be told
         try:
@@ -98,7 +98,7 @@ class WebhookSink:
             why = f"answered {status}"
             if status in _OF_THE_EVENT:
                 raise Rejected(why)
-        raise self._given_up(event, why, self._back_off(asked_s))
+        raise self._failed(event, why, self._back_off(asked_s))
 
     async def _post(self, webhook_id: str, body: bytes) -> tuple[int, float]:
         """Return the status, and for how many seconds it wants to be left alone."""
@@ -125,8 +125,9 @@ class WebhookSink:
         self._closed_until = time.monotonic() + pause_s
         return pause_s
 
-    def _given_up(self, event: Event, why: str, pause_s: float) -> SinkUnavailable | EventRefused:
-        age_s = self._now_s() - event.id.ms / 1000
+    def _failed(self, event: Event, why: str, pause_s: float) -> SinkUnavailable | EventRefused:
+        """Return what a delivery that was tried comes to."""
+        age_s = self._now_s() - (event.put_back_ms or event.id.ms) / 1000
         if age_s > self._options.give_up_s:
             return EventRefused(f"not delivered for {age_s:.0f} s: {why}")
         return SinkUnavailable("receiver", why, pause_s=pause_s)
