@@ -14,7 +14,7 @@ import structlog
 
 from .audit import Database, DatabaseOptions, PostgresLog, PostgresSink, Upkeep
 from .config import Settings
-from .config.settings import Events
+from .config.settings import TURN_MARGIN_MS, Events
 from .errors import StoreUnavailable
 from .ports import EventLog
 from .relay import Relay, is_cancelled
@@ -154,8 +154,8 @@ def _webhooks(events: Events) -> list[WebhookOptions]:
         WebhookOptions(
             each.name, each.url, each.keys, frozenset(each.types), each.allow_networks,
             timeout_s=each.timeout / 1000,
-            # A turn and one more delivery end before the relay would end them.
-            turn_s=(events.takeover / 2 - each.timeout) / 1000,
+            # A turn and one more delivery end before the relay would end them. Below 0 it is one.
+            turn_s=(events.takeover / 2 - each.timeout - TURN_MARGIN_MS) / 1000,
             give_up_s=each.give_up / 1000,
         )
         for each in events.webhooks

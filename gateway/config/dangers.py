@@ -16,6 +16,7 @@ from ..identity import name_problems
 from ..lifetime import Lifetime, beyond
 from ..rules import Access, problems_of
 from .settings import (
+    TURN_MARGIN_MS,
     WORKER,
     Admin,
     Assertion,
@@ -266,10 +267,11 @@ def _webhook_dangers(events: Events) -> list[Problem]:
                 Problem(f"{place}.url", "events would travel unencrypted; use https, or set "
                         "allow_http = true on a network that nobody else can read")
             )  # fmt: skip
-        if 2 * each.timeout >= events.takeover:
+        if 2 * each.timeout + TURN_MARGIN_MS >= events.takeover:
             found.append(
-                Problem(f"{place}.timeout", "must be shorter than half of events.takeover")
-            )
+                Problem(f"{place}.timeout", "twice this and a second more must be shorter than "
+                        "events.takeover; shorten it, or lengthen that")
+            )  # fmt: skip
     return found
 
 

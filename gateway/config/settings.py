@@ -548,6 +548,9 @@ class Alerts(Section):
         return watch if watch.is_on else None
 
 
+TURN_MARGIN_MS = 1000  # from when a webhook's last delivery has ended to when the relay ends it
+
+
 class Webhook(Section):
     """One server to which events are posted."""
 

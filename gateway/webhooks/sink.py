@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -140,7 +141,8 @@ class WebhookSink:
                     use_dns_cache=False,
                     limit=_CONNECTIONS,
                 ),
-                timeout=aiohttp.ClientTimeout(total=self._options.timeout_s),
+                # Or deadlines above 5 s would be rounded up to whole seconds, beyond the relay's.
+                timeout=aiohttp.ClientTimeout(self._options.timeout_s, ceil_threshold=math.inf),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,  # a proxy would resolve the name again
             )

@@ -174,7 +174,13 @@ class Site:
 
 @contextmanager
 def site(
-    folder: Path, *, gateways: int = 2, workers: int = 1, outbox_limit: int = 10_000, more: str = ""
+    folder: Path,
+    *,
+    gateways: int = 2,
+    workers: int = 1,
+    outbox_limit: int = 10_000,
+    takeover: str = "1s",
+    more: str = "",
 ) -> Iterator[Site]:
     """Run them; `more` is their configuration besides, which may begin with more of [events]."""
     arguments = ["--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder)]
@@ -183,7 +189,7 @@ def site(
         asyncio.run(migrate(postgres.dsn, 5))
         tables = (
             f'[postgres]\ndsn = "{postgres.dsn}"\n'
-            f'[events]\ntakeover = "1s"\noutbox_limit = {outbox_limit}\n{more}'
+            f'[events]\ntakeover = "{takeover}"\noutbox_limit = {outbox_limit}\n{more}'
             "[log]\ndenials = false\n"
         )
         members = [Gateway(valkey.url, tables, workers=workers) for _ in range(gateways)]

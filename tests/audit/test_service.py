@@ -214,7 +214,7 @@ secrets = ["whsec_{"a2V5" * 8}"]
 types = ["session.ended"]
 timeout = "400ms"
 """
-    with receiver.running(), site(tmp_path, gateways=1, more=hook) as running:
+    with receiver.running(), site(tmp_path, gateways=1, takeover="2s", more=hook) as running:
         gateway = running.gateways[0]
         for user in ("mallory", "ann"):
             session = gateway.sign_in(user)["id"]

@@ -588,7 +588,7 @@ def test_the_secrets_of_a_webhook_can_be_read_from_a_file(tmp_path: Path) -> Non
         ("whsec_", "", "events.webhooks[1].secrets[1]"),
         (f'["{WHSEC}"]', "[]", "events.webhooks[1].secrets"),
         ('"siem"', '"SIEM 1"', "events.webhooks[1].name"),
-        ('name = "siem"', 'name = "siem"\ntimeout = "5s"', "events.webhooks[1].timeout"),
+        ('name = "siem"', 'name = "siem"\ntimeout = "4500ms"', "events.webhooks[1].timeout"),
         ('name = "siem"', 'name = "siem"\nallow_networks = ["x"]',
          "events.webhooks[1].allow_networks[1]"),
         (SECRETS, 'secrets_file = "/nowhere"', "events.webhooks[1].secrets_file"),
