@@ -109,6 +109,7 @@ _REASONS = {
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[DeadLetters]:
+    from .delivery import sink_names
     from .store import DeadLetters, connect
 
     redis = settings.redis
@@ -119,7 +120,7 @@ async def _opened(settings: Settings) -> AsyncIterator[DeadLetters]:
     try:
         yield DeadLetters(
             client, prefix=redis.prefix, partitions=redis.partitions,
-            limit=settings.events.outbox_limit,
+            limit=settings.events.outbox_limit, sinks=sink_names(settings),
         )  # fmt: skip
     except StoreUnavailable as error:
         raise ConfigurationError(f"Redis cannot be asked: {error}") from None

@@ -29,11 +29,14 @@ class DeadLetter(NamedTuple):
 class DeadLetters:
     """Raises StoreUnavailable as the store does."""
 
-    def __init__(self, client: Redis, *, prefix: str, partitions: int, limit: int) -> None:
+    def __init__(
+        self, client: Redis, *, prefix: str, partitions: int, limit: int, sinks: Sequence[str]
+    ) -> None:
         self._client = client
         self._keys = Keys(prefix)
         self._partitions = [f"{number:02x}" for number in range(partitions)]
         self._limit = limit
+        self._sinks = sinks  # all that must have an event before it may go for a dead letter
         loaded = scripts.register_relay(client, knows_flags=False)
         self._requeue = loaded["relay_requeue"]
 
@@ -53,7 +56,7 @@ class DeadLetters:
             return "gone"
         names = [self._keys.outbox(partition), self._keys.dead_letters(partition)]
         with as_unavailable(lambda _: None):
-            reply: Any = await self._requeue(keys=names, args=[place, self._limit])
+            reply: Any = await self._requeue(keys=names, args=[place, self._limit, *self._sinks])
         answer: Requeued = reply.decode()
         return answer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -43,6 +43,13 @@ def pairs(sink: MemorySink) -> list[tuple[str, int]]:
 async def until(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def answers(ask: Callable[[], Awaitable[object]], within_s: float = PATIENCE_S) -> None:
+    """Return when what it tells is true."""
+    async with asyncio.timeout(within_s):
+        while not await ask():
             await asyncio.sleep(0.01)
 
 
@@ -227,10 +234,11 @@ async def test_a_sink_is_left_alone_for_as_long_as_it_asks(redis: Redis) -> None
     assert calls[1] - calls[0] >= 0.5
 
 
-def letters_of(redis: Redis) -> DeadLetters:
+def letters_of(redis: Redis, *sinks: MemorySink) -> DeadLetters:
     return DeadLetters(
-        redis.client, prefix=redis.prefix, partitions=PARTITIONS, limit=redis.limit
-    )
+        redis.client, prefix=redis.prefix, partitions=PARTITIONS, limit=redis.limit,
+        sinks=[sink.name for sink in sinks],
+    )  # fmt: skip
 
 
 async def test_a_dead_letter_that_was_put_back_goes_to_its_sink_alone_under_its_first_id(
@@ -239,7 +247,8 @@ async def test_a_dead_letter_that_was_put_back_goes_to_its_sink_alone_under_its_
     choking, other = MemorySink("choking"), MemorySink("other")
     choking.chokes_on = "mallory"
     await redis.write(["mallory", "ann"], 2)
-    letters, outbox = letters_of(redis), redis.outbox(choking, other)
+    letters = letters_of(redis, choking, other)
+    outbox = redis.outbox(choking, other)
     async with relaying(outbox, choking, other):
         await drained(outbox)
         found = [each async for each in letters.all()]
@@ -268,13 +277,54 @@ async def test_no_event_has_to_go_for_a_dead_letter_that_is_put_back(redis: Redi
     sink.chokes_on = "mallory"
     redis.limit = 3
     await redis.write(["mallory"])
-    letters, outbox = letters_of(redis), redis.outbox(sink)
+    letters, outbox = letters_of(redis, sink), redis.outbox(sink)
     async with relaying(outbox, sink):
         await drained(outbox)
     await redis.write(["mallory"], 3)
     [found] = [each async for each in letters.all()]
     assert await letters.requeue(found.id) == "full"
     assert [each async for each in letters.all()] == [found]
+
+
+async def is_acknowledged(outbox: RedisOutbox) -> bool:
+    return not any((await outbox.survey()).lag_s.values())
+
+
+async def test_what_every_sink_has_goes_for_a_dead_letter_that_is_put_back(redis: Redis) -> None:
+    """Without Postgres the outbox is full for good: it keeps events for its readers."""
+    sink, late = MemorySink(), MemorySink("late")
+    sink.chokes_on = "mallory"
+    redis.limit = 3
+    outbox = redis.outbox(sink)
+    outbox.keeps_all = True
+    await redis.write(["mallory"])
+    async with relaying(outbox, sink):
+        await answers(redis.dead_letters)
+        sink.chokes_on = ""
+        await redis.write(["mallory"], 3)
+        await until(lambda: len(sink.taken) == 3)
+        await answers(lambda: is_acknowledged(outbox))
+        [found] = [each async for each in letters_of(redis, sink).all()]
+        # One that never began has none of them.
+        assert await letters_of(redis, sink, late).requeue(found.id) == "full"
+        assert await letters_of(redis, sink).requeue(found.id) == "ok"
+        await until(lambda: len(sink.taken) == 4)
+    assert sink.numbers("mallory") == [1, 2, 3, 0]
+    assert (await outbox.survey()).length == 3
+
+
+async def test_nothing_that_is_still_needed_goes_for_a_dead_letter(redis: Redis) -> None:
+    sink, away = MemorySink(), MemorySink("away")
+    sink.chokes_on, away.away = "mallory", True
+    redis.limit = 3
+    outbox = redis.outbox(sink, away)
+    outbox.keeps_all = True
+    await redis.write(["mallory"], 3)
+    async with relaying(outbox, sink, away):
+        await answers(redis.dead_letters)
+        [found, *_] = [each async for each in letters_of(redis, sink, away).all()]
+        assert await letters_of(redis, sink, away).requeue(found.id) == "full"
+        assert (await outbox.survey()).length == 3
 
 
 async def test_where_nothing_keeps_events_they_stay_readable_when_all_sinks_have_them(

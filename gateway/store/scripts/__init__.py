@@ -1,4 +1,5 @@
-"""One atomic move, one named Lua file; `prelude.lua` stands in front of those about sessions.
+"""One atomic move, one named Lua file; `prelude.lua` stands in front of those about sessions,
+`relay_prelude.lua` in front of the relay's.
 
 Run with EVALSHA and loaded again when the server has forgotten them (redis-py does both).
 """
@@ -27,15 +28,15 @@ def register_relay(client: Redis, *, knows_flags: bool) -> dict[str, AsyncScript
     """Return the relay's scripts. At maxmemory they must run: they free memory."""
     head = _ALLOW_OOM if knows_flags else ""
     return {
-        name: client.register_script(head + (files(__package__) / f"{name}.lua").read_text())
+        name: client.register_script(head + source(name, behind="relay_prelude"))
         for name in RELAY_NAMES
     }
 
 
-def source(name: str) -> str:
-    """Return the text of a script with the prelude in front."""
+def source(name: str, *, behind: str = "prelude") -> str:
+    """Return the text of a script with its prelude in front."""
     folder = files(__package__)
-    return "".join((folder / f"{part}.lua").read_text() for part in ("prelude", name))
+    return "".join((folder / f"{part}.lua").read_text() for part in (behind, name))
 
 
 def register(client: Redis, *, knows_flags: bool) -> dict[str, AsyncScript]:
