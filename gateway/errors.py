@@ -3,7 +3,6 @@
 GatewayError
  +-- StoreUnavailable     the store gave no answer that can be trusted
  +-- SinkUnavailable      where events go did not take them, or cannot be read now
- +-- EventRefused         where events go will never take this one
  +-- ConfigurationError   the service cannot start as configured
  +-- SessionLimitReached  a sign-in was refused by the limit
  +-- SignInRefused        a sign-in was refused by an alert rule whose action is "end"
@@ -14,6 +13,7 @@ GatewayError
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -32,17 +32,17 @@ class StoreUnavailable(GatewayError):
 class SinkUnavailable(GatewayError):
     """The destination of events is away, full or not set up: try the same again later.
 
-    `pause_s` is how long it asked to be left alone; 0: it did not.
+    `pause_s` is how long it asked to be left alone; 0: it did not. `give_up_s` is set where the
+    first event itself was tried: one that has waited for longer is not to be tried again.
     """
 
-    def __init__(self, kind: str, detail: str = "", *, pause_s: float = 0.0) -> None:
+    def __init__(
+        self, kind: str, detail: str = "", *, pause_s: float = 0.0, give_up_s: float = math.inf
+    ) -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
         self.pause_s = pause_s
-
-
-class EventRefused(GatewayError):
-    """The destination will never take this event: it becomes a dead letter, untried again."""
+        self.give_up_s = give_up_s
 
 
 class ConfigurationError(GatewayError):

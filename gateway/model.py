@@ -261,7 +261,6 @@ class Event(NamedTuple):
     reason: str
     request_id: str
     details: Mapping[str, object]  # depends on the type
-    put_back_ms: int = 0  # when it was given to its sink again, once a dead letter; 0: never
 
 
 class CheckRequest(NamedTuple):

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
-from .errors import EventRefused, SinkUnavailable, StoreUnavailable
+from .errors import SinkUnavailable, StoreUnavailable
 from .ports import Batch, Entry, Outbox, Sink
 
 TRIES = 5  # of an event that a sink fails at, before it becomes a dead letter
@@ -118,10 +119,12 @@ class Relay:
         """Return how many, from the first on, the sink has or is never to have."""
         try:
             return await self._take(sink, partition, entries)
-        except SinkUnavailable:
-            raise
-        except EventRefused as error:  # which is of the first
-            await self._bury(sink, partition, entries[0].stream_id, str(error))
+        except SinkUnavailable as error:
+            waited_s = _waited_s(entries[0])
+            if waited_s <= error.give_up_s:
+                raise
+            why = f"not delivered for {waited_s:.0f} s: {error}"
+            await self._bury(sink, partition, entries[0].stream_id, why)
             return 1
         except Exception:  # noqa: BLE001  (whose fault it is shows when they come one by one)
             for entry in entries:
@@ -155,8 +158,6 @@ class Relay:
                 await self._take(sink, partition, (entry,))
             except SinkUnavailable:
                 raise
-            except EventRefused as error:
-                return str(error)
             except Exception as error:  # noqa: BLE001
                 why = f"{type(error).__name__}: {error}"[:500]
             else:
@@ -174,6 +175,11 @@ class Relay:
             raise _NotHeld
         self.buried[sink.name] += 1
         log.error("dead_letter", sink=sink.name, partition=partition, entry=stream_id, why=why)
+
+
+def _waited_s(entry: Entry) -> float:
+    """Return for how long it has been in the outbox: since it was put back, if it was."""
+    return time.time() - int(entry.stream_id.partition("-")[0]) / 1000
 
 
 def is_cancelled() -> bool:

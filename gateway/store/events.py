@@ -18,16 +18,15 @@ def parse(partition: str, stream_id: bytes, flat: Sequence[bytes]) -> tuple[Even
 
     Only a dead letter that was put back is for one. ValueError for what is no event.
     """
-    only, put_back_ms, first_id = "", 0, stream_id
+    only = ""
     if flat[0] == b"dead.sink" and flat[2:3] == [b"dead.event"]:
-        only, first_id, flat = flat[1].decode(), flat[3], flat[4:]
-        put_back_ms = parse_id(partition, stream_id).ms
+        only, stream_id, flat = flat[1].decode(), flat[3], flat[4:]
     if flat[:_REST:2] != _NAMES:
         raise ValueError("it has not the fields of an event")
     kind, session, user, at, by, reason, request = [text.decode() for text in flat[1:_REST:2]]
-    event_id, details = parse_id(partition, first_id), _details(flat[_REST:])
-    event = Event(event_id, kind, session, user, int(at), by, reason, request, details, put_back_ms)
-    return event, only
+    event_id = parse_id(partition, stream_id)
+    details = _details(flat[_REST:])
+    return Event(event_id, kind, session, user, int(at), by, reason, request, details), only
 
 
 def _details(rest: Sequence[bytes]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 import aiohttp
 
 from .. import __version__
-from ..errors import EventRefused, SinkUnavailable
+from ..errors import SinkUnavailable
 from ..model import Event
 from .addresses import Network, guarded_socket
 from .payload import body_of
@@ -69,7 +69,7 @@ class WebhookSink:
             try:
                 if not self._options.types or event.type in self._options.types:
                     await self._deliver(event)
-            except (SinkUnavailable, EventRefused, Rejected):
+            except (SinkUnavailable, Rejected):
                 if number == 0:
                     raise
                 return number
@@ -99,7 +99,8 @@ class WebhookSink:
             why = f"answered {status}"
             if status in _OF_THE_EVENT:
                 raise Rejected(why)
-        raise self._failed(event, why, self._back_off(asked_s))
+        pause_s, give_up_s = self._back_off(asked_s), self._options.give_up_s
+        raise SinkUnavailable("receiver", why, pause_s=pause_s, give_up_s=give_up_s)
 
     async def _post(self, webhook_id: str, body: bytes) -> tuple[int, float]:
         """Return the status, and for how many seconds it wants to be left alone."""
@@ -125,13 +126,6 @@ class WebhookSink:
         pause_s = max(jittered_s, min(asked_s, _LONGEST_ASKED_S))
         self._closed_until = time.monotonic() + pause_s
         return pause_s
-
-    def _failed(self, event: Event, why: str, pause_s: float) -> SinkUnavailable | EventRefused:
-        """Return what a delivery that was tried comes to."""
-        age_s = self._now_s() - (event.put_back_ms or event.id.ms) / 1000
-        if age_s > self._options.give_up_s:
-            return EventRefused(f"not delivered for {age_s:.0f} s: {why}")
-        return SinkUnavailable("receiver", why, pause_s=pause_s)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._client is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import itertools
+import math
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -16,7 +17,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from gateway.errors import EventRefused, SinkUnavailable
+from gateway.errors import SinkUnavailable
 from gateway.model import Event, EventId
 from gateway.webhooks import sink as sink_module
 from gateway.webhooks.signature import signatures
@@ -91,10 +92,8 @@ def quick() -> Any:
         yield
 
 
-def event(
-    number: int, kind: str = "session.created", *, age_s: float = 0.0, **details: Any
-) -> Event:
-    recorded_ms = int((NOW_S - age_s) * 1000)
+def event(number: int, kind: str = "session.created", **details: Any) -> Event:
+    recorded_ms = int(NOW_S * 1000)
     return Event(EventId(recorded_ms, number, "0a"), kind, "0a" + "5" * 32, "älice", recorded_ms,
                  "app", "", "req-1", details)  # fmt: skip
 
@@ -164,19 +163,15 @@ async def test_only_the_types_that_it_wants_are_posted(receiver: Receiver) -> No
 # --- when it fails ---------------------------------------------------------------------------
 
 
-async def taken_in_time(sink: WebhookSink, events: list[Event]) -> list[Event]:
-    """Do as the relay does until none is left; return what was given up."""
-    left, given_up = events, []
+async def taken_in_time(sink: WebhookSink, events: list[Event]) -> None:
+    """Do as the relay does until all are taken."""
+    left = events
     async with asyncio.timeout(10):
         while left:
             try:
                 left = left[await sink.take("0a", left) :]
             except SinkUnavailable as error:
                 await asyncio.sleep(error.pause_s)
-            except EventRefused:
-                given_up.append(left[0])
-                left = left[1:]
-    return given_up
 
 
 async def test_a_failure_is_tried_again_under_the_same_id_and_keeps_the_order(
@@ -184,7 +179,7 @@ async def test_a_failure_is_tried_again_under_the_same_id_and_keeps_the_order(
 ) -> None:
     receiver.will_answer(204, 500, 503, 204, 429, 301, 404, 204)
     async with posting(receiver) as sink:
-        assert await taken_in_time(sink, EVENTS) == []
+        await taken_in_time(sink, EVENTS)
     ids = [str(each.id) for each in EVENTS]
     assert list(dict.fromkeys(receiver.ids)) == ids
     assert receiver.ids == sorted(receiver.ids)
@@ -252,37 +247,16 @@ async def test_an_event_that_cannot_be_told_is_blamed_and_not_the_receiver(
         assert await sink.take("0a", EVENTS) == 5
 
 
-async def test_an_event_that_is_too_old_is_given_up_only_when_its_own_delivery_fails(
+async def test_an_event_may_be_given_up_only_when_its_own_delivery_failed(
     receiver: Receiver,
 ) -> None:
-    """One failure says nothing of the events behind: these were not tried yet."""
-    old = [event(number, age_s=3601) for number in range(4)]
-    receiver.will_answer(500, 204, 503, 503, 204)
-    async with posting(receiver) as sink:
-        given_up = await taken_in_time(sink, [*old, event(4)])
-    assert list(dict.fromkeys(receiver.ids)) == [str(each.id) for each in [*old, event(4)]]
-    assert given_up == [old[0], old[2]]
-
-
-async def test_while_a_receiver_is_left_alone_nothing_is_given_up(receiver: Receiver) -> None:
     receiver.answers = itertools.repeat(500)
-    async with posting(receiver) as sink:
-        with pytest.raises(SinkUnavailable):
-            await sink.take("0a", [event(1)])
-        with pytest.raises(SinkUnavailable, match="a moment ago"):
-            await sink.take("0b", [event(2, age_s=3601)])
-
-
-async def test_what_was_put_back_is_as_old_as_that(receiver: Receiver) -> None:
-    receiver.will_answer(500, 500)
-    now_ms = int(NOW_S * 1000)
-    old = event(1, age_s=90_000)
-    async with posting(receiver) as sink:
-        with pytest.raises(SinkUnavailable) as raised:
-            await sink.take("0a", [old._replace(put_back_ms=now_ms - 3_599_000)])
-        await asyncio.sleep(raised.value.pause_s)
-        with pytest.raises(EventRefused, match="not delivered for 3601 s: answered 500"):
-            await sink.take("0a", [old._replace(put_back_ms=now_ms - 3_601_000)])
+    async with posting(receiver, give_up_s=3600.0) as sink:
+        with pytest.raises(SinkUnavailable) as tried:
+            await sink.take("0a", EVENTS)
+        with pytest.raises(SinkUnavailable, match="a moment ago") as untried:
+            await sink.take("0b", EVENTS)
+    assert (tried.value.give_up_s, untried.value.give_up_s) == (3600.0, math.inf)
 
 
 async def test_a_receiver_that_hangs_is_given_up_in_time(receiver: Receiver) -> None:
