@@ -58,6 +58,9 @@ class Fence(Protocol):
     def next_step(self) -> str:
         """Return the name of the fence behind the next step of the change."""
 
+    def undo_step(self) -> None:
+        """Take the last step back: there was nothing to change, and its fence was not written."""
+
 
 class Touched(NamedTuple):
     """When a session was last seen, and whether this call wrote it."""

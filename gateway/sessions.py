@@ -188,12 +188,14 @@ class Sessions:
             await self._store.learn(sign_in, watch.memory_ms)
 
     async def end(self, session_id: str, actor: Actor) -> Receipt | None:
-        """Revoke one session; None if there was none."""
+        """Revoke one session; None if there was none. One that was over no replica allows then."""
         started, fence = time.perf_counter(), self._store.fence()
         key = key_of_id(session_id, self._partitions)
-        if key is None or await self._store.end(key, EndState.REVOKED, actor, fence) is None:
+        if key is None:
             return None
-        return await self._receipt(started, (Ended(session_id, EndState.REVOKED),), fence)
+        user = await self._store.end(key, EndState.REVOKED, actor, fence)
+        receipt = await self._receipt(started, (Ended(session_id, EndState.REVOKED),), fence)
+        return None if user is None else receipt
 
     async def end_all(self, user: str, keep_id: str, actor: Actor) -> Receipt:
         """Revoke all sessions of a user, but the one with id `keep_id` if that is not empty."""

@@ -444,7 +444,9 @@ class RedisStore:
     ) -> str | None:
         with as_unavailable(self._count_error):
             reply = await self._run("end_one", key.partition, actor, key.digest, why, fence=fence)
-        return str(reply[0], "utf-8") if reply else None
+        if not reply and fence is not None:
+            fence.undo_step()
+        return str(reply[0], "utf-8") if reply and reply[0] is not None else None
 
     async def end_all(
         self, user: str, keep: SessionKey | None, actor: Actor, fence: Fence | None = None

@@ -72,6 +72,9 @@ class ReplicaFence:
         self.steps += 1
         return f"{self._stem}{self.steps}"
 
+    def undo_step(self) -> None:
+        self.steps -= 1
+
     def acknowledge(self, replica: str, step: int) -> None:
         """Note that `replica` has passed everything up to `step`: its stream keeps the order."""
         self._passed[replica] = max(step, self._passed.get(replica, 0))
@@ -94,6 +97,9 @@ class _NoFence:
 
     def next_step(self) -> str:
         return ""
+
+    def undo_step(self) -> None:
+        """There was none."""
 
 
 NO_FENCE = _NoFence()

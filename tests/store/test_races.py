@@ -12,11 +12,12 @@ import pytest
 from gateway.embedded import EmbeddedValkey
 from gateway.errors import SessionLimitReached, StoreUnavailable
 from gateway.model import EndState, SessionKey
-from gateway.ports import Fence
+from gateway.ports import Confirmation, Fence
+from gateway.sessions import Sessions
 from gateway.store import MemoryOptions
 from gateway.store.redis_store import RedisStore
 
-from .world import ACTOR, SignedIn, World, fresh_key, is_live, limited, real_world
+from .world import ACTOR, PARTITIONS, RULES, SignedIn, World, fresh_key, is_live, limited, real_world
 
 RecordProperty = Callable[[str, object], None]
 
@@ -287,6 +288,29 @@ async def learn(world: World, key: SessionKey) -> None:
     async with asyncio.timeout(LEARN_S):
         while world.store.recall(key) is None:
             assert await world.allows(key)
+
+
+async def test_where_none_was_left_to_end_no_memory_allows_either(
+    remembering: list[World],
+) -> None:
+    """The activities were lost: the session counts as over, and yet memories know it."""
+    store = remembering[0].store
+    for trial in range(5):
+        signed = await remembering[0].sign_in(f"user-{trial}")
+        assert all([await each.allows(signed.key) for each in remembering])
+        await remembering[0].client.delete(remembering[0].keys.activities(signed.key.partition))
+        lag(remembering[-1])
+        assert await Sessions(store, RULES, PARTITIONS).end(signed.id, ACTOR) is None
+        assert [each.store.recall(signed.key) for each in remembering] == [None] * REPLICAS
+
+
+async def test_who_asks_to_end_a_session_that_never_was_waits_for_nobody(
+    remembering: list[World],
+) -> None:
+    store = remembering[0].store
+    fence = store.fence()
+    assert await store.end(fresh_key("ann")[1], EndState.REVOKED, ACTOR, fence) is None
+    assert await store.confirmed(fence) == Confirmation()
 
 
 def lag(world: World) -> None:

@@ -1,7 +1,9 @@
 -- Ends one session, with all its keys: during the grace of a renewal it has more than one, and who
 -- ends the session by either must not leave the other.
 -- ARGV: 9 digest, 10 end state.
--- Returns {lost, user}, or {0} if there was none. A record that cannot be read is removed too.
+-- Returns {lost, user}, {lost, false} if it was over by itself, or may have been: a memory may know
+-- better, so that the fence stands behind that too; or {0} if there was none. A record that cannot
+-- be read is removed too.
 local digest, why, now = ARGV[9], ARGV[10], now_ms()
 local record = fetch(digest)
 if not record then return {0} end
@@ -16,7 +18,8 @@ end
 local index = indexes .. fields.h
 if not rests_until(digest, now) then
   drop(index, digest, fields.x <= now and 'expired' or 'idle', fields.u, now)
-  return {lost}
+  fence()
+  return {lost, false}
 end
 drop(index, digest, why, fields.u, now)
 if fields.f then
