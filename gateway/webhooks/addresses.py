@@ -19,6 +19,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _UNICAST = ipaddress.IPv6Network("2000::/3")  # all that is given out to anybody
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are IPv4
 
+# Not for everybody, though Python's table, which changes with its versions, does not say so of all.
+_SPECIAL = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "192.0.0.0/24",  # IETF protocols, RFC 6890; a cloud's metadata
+            "192.88.99.0/24",  # 6to4 relays, RFC 7526
+            "168.63.129.16/32",  # what Azure's machines ask of their host
+            "3fff::/20",  # documentation, RFC 9637
+        ),
+    )
+)
+
 
 class AddressRefused(OSError):
     """The address is not a public one, and is not allowed either."""
@@ -53,5 +66,7 @@ def _meant(address: Address) -> Iterable[Address]:
 
 def _is_public(address: Address) -> bool:
     if address.version == 6 and not any(address in network for network in (_UNICAST, _NAT64)):
+        return False
+    if any(address in network for network in _SPECIAL):
         return False
     return address.is_global and not address.is_multicast

@@ -15,7 +15,8 @@ REFUSED = (
     "::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12::1", "ff02::1", "ff0e::1",
     "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "2002:7f00:1::",
     "2002:a9fe:a9fe::", "64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::1",
-    "::7f00:1", "5f00::1", "4000::1",
+    "::7f00:1", "5f00::1", "4000::1", "192.0.0.192", "192.0.0.9", "192.88.99.1", "168.63.129.16",
+    "::ffff:168.63.129.16", "64:ff9b::c000:c0", "2002:c000:c0::", "3fff::1", "3fff:fff::1",
 )  # fmt: skip
 PUBLIC = ("93.184.215.14", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8")
 
@@ -23,7 +24,9 @@ PUBLIC = ("93.184.215.14", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "::
 @pytest.mark.parametrize("address", REFUSED)
 def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     with pytest.raises(AddressRefused, match="allow_networks"):
-        require_allowed(address, ())
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with guarded_socket((family, socket.SOCK_STREAM, 6, "", (address, 443)), ()) as made:
+        assert made.family == family
 
 
 @pytest.mark.parametrize("address", PUBLIC)
