@@ -235,9 +235,9 @@ class Sink(Protocol):
         call at a time for each partition, which holds all events of a user.
 
         Raise SinkUnavailable (or StoreUnavailable, or TimeoutError) while nothing can be taken: the
-        same comes again, for ever, but see its `give_up_s`. Any other exception is laid to one of the events: they are then given one by one, and one that
-        fails several times becomes a dead letter. It is cancelled after half of `events.takeover`,
-        as if it were away.
+        same comes again, for ever, but see its `give_up_s`. Any other exception is laid to one of
+        the events: they are then given one by one, and one that fails several times becomes a dead
+        letter. It is cancelled after half of `events.takeover`, as if it were away.
         """
 
 

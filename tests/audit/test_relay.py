@@ -53,7 +53,7 @@ async def until(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> 
 async def answers(ask: Callable[[], Awaitable[object]], within_s: float = PATIENCE_S) -> None:
     """Return when what it tells is true."""
     async with asyncio.timeout(within_s):
-        while not await ask():
+        while not await ask():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

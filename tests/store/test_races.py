@@ -17,7 +17,17 @@ from gateway.sessions import Sessions
 from gateway.store import MemoryOptions
 from gateway.store.redis_store import RedisStore
 
-from .world import ACTOR, PARTITIONS, RULES, SignedIn, World, fresh_key, is_live, limited, real_world
+from .world import (
+    ACTOR,
+    PARTITIONS,
+    RULES,
+    SignedIn,
+    World,
+    fresh_key,
+    is_live,
+    limited,
+    real_world,
+)
 
 RecordProperty = Callable[[str, object], None]
 
