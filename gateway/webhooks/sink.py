@@ -86,7 +86,7 @@ class WebhookSink:
         left_s = self._closed_until - time.monotonic()
         if left_s > 0:
             raise SinkUnavailable("receiver", "it failed a moment ago", pause_s=left_s)
-        asked_s, why = 0.0, ""
+        began_s, asked_s, why = time.monotonic(), 0.0, ""
         body = body_of(event)  # here: no receiver is to blame for an event that cannot be told
         try:
             status, asked_s = await self._post(str(event.id), body)
@@ -99,7 +99,7 @@ class WebhookSink:
             why = f"answered {status}"
             if status in _OF_THE_EVENT:
                 raise Rejected(why)
-        pause_s, give_up_s = self._back_off(asked_s), self._options.give_up_s
+        pause_s, give_up_s = self._back_off(began_s, asked_s), self._options.give_up_s
         raise SinkUnavailable("receiver", why, pause_s=pause_s, give_up_s=give_up_s)
 
     async def _post(self, webhook_id: str, body: bytes) -> tuple[int, float]:
@@ -119,12 +119,17 @@ class WebhookSink:
             "webhook-signature": signatures(self._options.keys, webhook_id, timestamp, body),
         }
 
-    def _back_off(self, asked_s: float) -> float:
-        """Leave the receiver alone for ever longer, at least as long as it asked for."""
-        self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
-        jittered_s = self._pause_s * random.uniform(0.75, 1.0)  # noqa: S311
-        pause_s = max(jittered_s, min(asked_s, _LONGEST_ASKED_S))
-        self._closed_until = time.monotonic() + pause_s
+    def _back_off(self, began_s: float, asked_s: float) -> float:
+        """Leave the receiver alone for ever longer, at least as long as it asked for.
+
+        What was under way when another delivery failed tells nothing new: it makes it no longer.
+        """
+        now_s = time.monotonic()
+        pause_s = max(0.0, self._closed_until - now_s, min(asked_s, _LONGEST_ASKED_S))
+        if began_s >= self._closed_until:
+            self._pause_s = min(max(_FIRST_PAUSE_S, 2 * self._pause_s), _LONGEST_PAUSE_S)
+            pause_s = max(pause_s, self._pause_s * random.uniform(0.75, 1.0))  # noqa: S311
+        self._closed_until = max(self._closed_until, now_s + pause_s)
         return pause_s
 
     def _opened(self) -> aiohttp.ClientSession:

@@ -14,7 +14,8 @@ from .test_sink import Receiver, posting
 def settings(count: int = 1, *, timeout: str = "3s", **events: str) -> Settings:
     hook = {"url": "https://siem.example.com/", "secrets": ["whsec_" + "a2V5" * 8]}
     hooks = [{"name": f"siem-{number}", "timeout": timeout, **hook} for number in range(count)]
-    return Settings(events={"webhooks": hooks, **events}, redis={"partitions": 256})
+    values = {"events": {"webhooks": hooks, **events}, "redis": {"partitions": 256}}
+    return Settings.model_validate(values)
 
 
 @pytest.mark.parametrize(

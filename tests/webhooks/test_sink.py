@@ -205,6 +205,17 @@ async def test_it_is_left_alone_ever_longer_and_all_partitions_wait_for_one_try(
     assert len(receiver.got) == 4
 
 
+async def test_deliveries_that_fail_together_are_one_failure(receiver: Receiver) -> None:
+    receiver.delay_s, receiver.answers = 0.1, itertools.repeat(500)
+    async with posting(receiver) as sink:
+        partitions = [f"{number:02x}" for number in range(16)]
+        calls = [sink.take(partition, EVENTS[:1]) for partition in partitions]
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+    pauses = [each.pause_s for each in failed if isinstance(each, SinkUnavailable)]
+    assert len(pauses) == len(receiver.got) == 16
+    assert max(pauses) <= sink_module._FIRST_PAUSE_S
+
+
 async def test_it_is_left_alone_for_as_long_as_it_asks(receiver: Receiver) -> None:
     receiver.will_answer(web.Response(status=503, headers={"Retry-After": "7"}))
     async with posting(receiver) as sink:
