@@ -92,7 +92,7 @@ class Sightings:
         What Redis has no memory for cannot be told, but the session can end; of one that has ended
         nothing more is told.
         """
-        full = detailed(alert, session.caller or Caller(), caller, self._locate)
+        full = detailed(alert, session.besides.caller or Caller(), caller, self._locate)
         told = await _is_done(self._store.note_use(session, caller, (full,)))
         if alert.action is not Action.END:
             return told

@@ -192,7 +192,8 @@ def test_what_is_told_is_put_together_off_the_path(monkeypatch: pytest.MonkeyPat
     told: list[Alert] = []
     bonds = Bonds(fingerprint=Action.ALERT)
     bound = Binding(bonds, locate, lambda _, __, alerts: told.extend(alerts))
-    session = Standing(*make_session().key, (), NOW_MS + 1000, 1000, NOW_MS, b"", caller=HOME)
+    key, besides = make_session().key, Besides(caller=HOME)
+    session = Standing(*key, (), NOW_MS + 1000, 1000, NOW_MS, b"", besides=besides)
     now = HOME._replace(user_agent="curl/8")
     assert refusal(session, NOW_MS, RULES, (bound.hold(*now),)) is None
     assert (len(told), described) == (1, [])
