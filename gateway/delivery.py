@@ -18,7 +18,7 @@ from .config.settings import TURN_MARGIN_MS, Events
 from .errors import StoreUnavailable
 from .ports import EventLog
 from .relay import Relay, is_cancelled
-from .store import OutboxLog, RedisOutbox, Survey, connect
+from .store import MAX_CONNECTIONS, OutboxLog, RedisOutbox, Survey, connect
 from .telemetry import Metrics, OutboxFigures
 from .webhooks.sink import WebhookOptions, WebhookSink, name_of
 
@@ -29,6 +29,8 @@ _ALARM = 0.5  # of the bound: half of the time until events are dropped is left
 # Partitions at once, and events in one go. Beside checks few, because these wait meanwhile; in a
 # process that has workers for these many, which takes half the CPU (`python -m bench.events`).
 BESIDE_CHECKS, ALONE = (2, 32), (4, 512)
+# A receiver is mostly waited for: many at once, but for each a connection, there and to Redis.
+_WEBHOOK_LANES = 16
 
 log = structlog.get_logger("gateway.events")
 
@@ -38,9 +40,11 @@ class Delivery:
 
     def __init__(self, settings: Settings, redis_url: str, metrics: Metrics) -> None:
         redis, self._settings, self._metrics = settings.redis, settings, metrics
+        webhook_lanes = min(_WEBHOOK_LANES, redis.partitions)
         client = connect(
-            redis_url, username=redis.username, password=redis.password.get_secret_value()
-        )
+            redis_url, username=redis.username, password=redis.password.get_secret_value(),
+            connections=MAX_CONNECTIONS + webhook_lanes * len(settings.events.webhooks),
+        )  # fmt: skip
         self._database = _database(settings)
         lanes, batch = ALONE if settings.check.workers > 1 else BESIDE_CHECKS
         self._outbox = RedisOutbox(
@@ -59,8 +63,7 @@ class Delivery:
         partitions, takeover_ms = self._outbox.partitions, settings.events.takeover
         self._relays = [
             Relay(self._outbox, kept, partitions, takeover_ms, lanes),
-            # A receiver is mostly waited for: all partitions at once.
-            Relay(self._outbox, self._webhooks, partitions, takeover_ms, len(partitions)),
+            Relay(self._outbox, self._webhooks, partitions, takeover_ms, webhook_lanes),
         ]
         self.log: EventLog = (
             OutboxLog(client, prefix=redis.prefix, partitions=redis.partitions,

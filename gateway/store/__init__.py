@@ -6,9 +6,10 @@ from .event_log import OutboxLog
 from .histories import link_with, no_link
 from .memory import MemoryOptions
 from .outbox import RedisOutbox, Survey
-from .redis_store import RedisStore, connect
+from .redis_store import MAX_CONNECTIONS, RedisStore, connect
 
 __all__ = [
+    "MAX_CONNECTIONS",
     "AlertQueue",
     "DeadLetter",
     "DeadLetters",

@@ -66,15 +66,22 @@ MOST_FACTS = 50  # told of one session that others use; with every request they 
 _WATCHED_ATTEMPTS = 8  # of a sign-in; the last goes by what was known a moment before
 
 
-def connect(url: str, *, username: str | None = None, password: str | None = None) -> Redis:
+def connect(
+    url: str,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    connections: int = MAX_CONNECTIONS,
+) -> Redis:
     """Return a client that fails fast and never repeats a command by itself.
 
+    More calls at once than `connections` wait for one, and fail as if Redis did not answer.
     A repeated revocation would answer "there was none" although the first one ended it.
     """
     credentials = {"username": username, "password": password}
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=MAX_CONNECTIONS,
+        max_connections=connections,
         timeout=_SOCKET_TIMEOUT_S,
         socket_timeout=_SOCKET_TIMEOUT_S,
         socket_connect_timeout=_SOCKET_TIMEOUT_S,

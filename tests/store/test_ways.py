@@ -25,7 +25,7 @@ OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
 
 @asynccontextmanager
-async def remembering(url: str, **credentials: str) -> AsyncIterator[tuple[World, list[str]]]:
+async def remembering(url: str, **credentials: Any) -> AsyncIterator[tuple[World, list[str]]]:
     """A store with a memory over this address, trusted and believed, and what it counted."""
     errors: list[str] = []
     client = patient(connect(url, **credentials))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 from aiohttp.helpers import calculate_timeout_when
 
 from gateway import delivery as delivery_module
 from gateway.config import Settings
+from gateway.embedded import EmbeddedValkey
+from gateway.telemetry import Metrics
+from tests import servers
 
 from .test_sink import Receiver, posting
 
@@ -37,3 +43,17 @@ async def test_the_deadline_of_a_delivery_is_not_rounded_up() -> None:
         assert timeout.total is not None
         deadline = calculate_timeout_when(100.0, timeout.total, timeout.ceil_threshold)
     assert deadline == pytest.approx(105.2)
+
+
+async def test_with_most_partitions_and_many_webhooks_nothing_waits_for_a_connection() -> None:
+    metrics, opened = Metrics(), asyncio.Event()
+    opened.set()
+    with EmbeddedValkey(port=servers.free_port()) as valkey:
+        delivery = delivery_module.Delivery(settings(4), valkey.url, metrics)
+        task = asyncio.create_task(delivery.run(opened))
+        await asyncio.sleep(2)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await delivery.close()
+    assert metrics.store_errors["connection"] == 0  # what redis-py says where none is free
