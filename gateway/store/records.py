@@ -25,7 +25,7 @@ from ..model import (
     SessionKey,
 )
 
-VERSION = 1
+VERSION = 2
 # Left out of a record: what most sessions have needs no memory. Nothing left out gives a right; a
 # level below the lowest, of a session in doubt, always stands there.
 _LEFT_OUT: dict[str, object] = {"e": "", "n": "", "r": [], "m": {}, "k": False, "l": LOWEST_AAL}

@@ -200,7 +200,7 @@ async def test_a_record_that_is_none_is_no_answer(world: World, garbage: bytes) 
 
 FORGED: dict[str, dict[str, object]] = {
     "another digest": {"d": "0" * 32},
-    "another version": {"v": 2},
+    "another version": {"v": 1},
     "no version": {"v": None},
     "no user": {"u": ""},
     "a user that is a number": {"u": 7},

@@ -35,7 +35,8 @@ START_MS = 1_800_000_000_000
 
 def record(role: str = "member", key: SessionKey = KEY) -> bytes:
     return orjson.dumps(
-        {"c": START_MS, "x": START_MS + 10**9, "v": 1, "d": records.short(key), "h": "0" * 27,
+        {"c": START_MS, "x": START_MS + 10**9, "v": records.VERSION,
+         "d": records.short(key), "h": "0" * 27,
          "u": "ann", "r": [role], "dv": ["d", "n", "desktop"], "cl": ["", "", "", ""],
          "i": IDLE_MS}
     )  # fmt: skip
