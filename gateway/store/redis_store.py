@@ -492,17 +492,29 @@ class RedisStore:
     async def sweep(self) -> tuple[EndState, ...]:
         """End what is over by itself, everywhere; return how each ended.
 
-        Every replica may do so at any time: a session is ended, and its event written, once.
+        Every replica may do so at any time: a session is ended, and its event written, once. A
+        partition that is broken holds up no other; it is raised at the end.
         """
         ended: list[EndState] = []
+        failure: StoreUnavailable | None = None
         for number in range(self._partitions):
-            looked_at = BATCH
-            while looked_at == BATCH:
-                with as_unavailable(self._count_error):
-                    reply = await self._run("sweep", f"{number:02x}", Actor("gateway"), BATCH)
-                    looked_at = int(reply[0])
-                    ended += [EndState(why.decode()) for why in reply[1:]]
+            try:
+                await self._sweep(f"{number:02x}", ended)
+            except StoreUnavailable as error:
+                if error.kind != "response":  # it is not this partition alone
+                    raise
+                failure = error
+        if failure is not None:
+            raise failure
         return tuple(ended)
+
+    async def _sweep(self, partition: str, ended: list[EndState]) -> None:
+        looked_at = BATCH
+        while looked_at == BATCH:
+            with as_unavailable(self._count_error):
+                reply = await self._run("sweep", partition, Actor("gateway"), BATCH)
+                looked_at = int(reply[0])
+                ended += [EndState(why.decode()) for why in reply[1:]]
 
     async def _end_batches(
         self, script: str, user: str, argument: str, actor: Actor, fence: Fence | None

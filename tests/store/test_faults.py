@@ -286,6 +286,26 @@ async def test_broken_activities_do_not_stop_a_revocation(world: World, ending: 
     assert [event["type"] for event in await world.events()][2:] == ["session.ended"] * 2
 
 
+async def test_a_sign_in_that_fails_at_broken_activities_leaves_nothing(world: World) -> None:
+    await world.client.set(world.keys.activities(fresh_key("ann")[1].partition), "x")
+    with pytest.raises(StoreUnavailable):
+        await world.sign_in()
+    assert not [name for name in await world.names() if name.startswith(world.keys.tracked)]
+
+
+async def test_a_broken_partition_does_not_stop_the_sweep_of_others(world: World) -> None:
+    signed = [await world.sign_in(f"user-{number}") for number in range(20)]
+    await world.wind(IDLE_MS)
+    broken = min(each.key.partition for each in signed)
+    await world.client.delete(world.keys.activities(broken))
+    await world.client.set(world.keys.activities(broken), "x")
+    with pytest.raises(StoreUnavailable, match="response"):
+        await world.store.sweep()
+    others = [each.key.partition for each in signed if each.key.partition != broken]
+    assert others
+    assert not [each for each in others if await world.client.exists(world.keys.activities(each))]
+
+
 async def test_a_broken_outbox_does_not_stop_a_revocation(world: World) -> None:
     """Where the event cannot be written the sessions end all the same, and the loss is told."""
     signed = [await world.sign_in() for _ in range(3)]

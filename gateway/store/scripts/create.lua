@@ -73,10 +73,11 @@ if limit > 0 and #live >= limit then
   end
 end
 
--- The new one first: out of memory, this fails before anything has changed.
+-- The new one first: out of memory, or with activities that are broken, this fails before anything
+-- has changed.
+note_activity(digest, now, idle, expires)
 local record = '{"c":' .. number(now) .. ',"x":' .. number(expires) .. ',' .. rest
 redis.call('SET', records .. digest, record, 'PX', number(absolute + margin))
-note_activity(digest, now, idle, expires)
 keep_activities(expires, now)
 redis.call('ZADD', index, number(expires), digest)
 
