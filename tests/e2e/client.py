@@ -5,15 +5,18 @@ Nothing here normalises a path, merges a header or follows a redirect.
 
 from __future__ import annotations
 
+import http
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 HOST = "app.example.com"
 TIMEOUT_S = 10.0
+RETRY_S = 1.0  # as Retry-After says
 Headers = Iterable[tuple[str, str]]
 
 
@@ -69,9 +72,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class Client:
-    """A visitor of one proxy; every request has a connection of its own."""
+    """A visitor of one proxy; every request has a connection of its own.
+
+    `patience` says how often to ask again where the gateway was in doubt (503 with Retry-After):
+    on a busy machine it answers too late now and then. Nothing has reached the application then.
+    """
 
     port: int
+    patience: int = 0
 
     def get(self, target: str, *headers: tuple[str, str], host: str = HOST) -> Reply:
         """Send a GET."""
@@ -89,6 +97,14 @@ class Client:
 
     def send_raw(self, request: bytes, method: str = "GET") -> Reply:
         """Send these bytes and read one response."""
+        for _ in range(self.patience):
+            reply = self._send_once(request, method)
+            if reply.status != http.HTTPStatus.SERVICE_UNAVAILABLE or reply.from_application:
+                return reply
+            time.sleep(RETRY_S)
+        return self._send_once(request, method)
+
+    def _send_once(self, request: bytes, method: str) -> Reply:
         with socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S) as connection:
             connection.sendall(request)
             response = http.client.HTTPResponse(connection, method=method)

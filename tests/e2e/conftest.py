@@ -46,7 +46,7 @@ def client(proxy: str, stack: Stack) -> Iterator[Client]:
     """A visitor of the proxy under test."""
     program, port = start_proxy(proxy, stack.port_for(proxy), stack.application_port)
     with program:
-        yield Client(port)
+        yield Client(port, patience=2)
 
 
 @pytest.fixture
