@@ -84,7 +84,7 @@ async def two_workers(folder: Path) -> AsyncIterator[tuple[Workers, list[Path]]]
     running = asyncio.create_task(group.run())
     try:
         await asyncio.to_thread(
-            until, lambda: group.ready() and all(map(told, files(folder))), "ready"
+            until, lambda: group.ready() and sum(map(bool, map(told, files(folder)))) == 2, "ready"
         )
         yield group, files(folder)
     finally:
