@@ -15,12 +15,14 @@ KILLS = 50
 AWAY_S = float(os.environ.get("SOAK_POSTGRES_AWAY_S", "600"))
 
 
-def report(running: Site, what: str) -> None:
+def acknowledged(running: Site, what: str) -> int:
+    """Return how many changes were acknowledged, each of which is a row once and in order."""
     count = running.check()
     verified = running.command("audit", "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     rows = sum(map(len, running.rows().values()))
     print(f"\n{what}: {count} acknowledged changes, each a row once and in order ({rows} rows)")
+    return count
 
 
 @pytest.mark.soak
@@ -32,7 +34,7 @@ def test_relays_killed_fifty_times(tmp_path: Path) -> None:
 
         chaos(running, KILLS, [kill_one])
         running.await_empty(60)
-        report(running, f"{KILLS} gateways killed")
+        assert acknowledged(running, f"{KILLS} gateways killed") > 10 * KILLS
 
 
 @pytest.mark.soak
@@ -48,7 +50,7 @@ def test_everything_killed_fifty_times(tmp_path: Path) -> None:
 
         chaos(running, KILLS, [kill_one, running.restart_postgres, restart_redis])
         running.await_empty(60)
-        report(running, f"{KILLS} gateways, Postgres or Redis killed")
+        assert acknowledged(running, f"{KILLS} gateways, Postgres or Redis killed") > 10 * KILLS
 
 
 @pytest.mark.soak
@@ -65,4 +67,5 @@ def test_postgres_away_for_long(tmp_path: Path) -> None:
         running.await_empty(300)
         took_s = time.monotonic() - began
         print(f"\n{waiting} events waited when Postgres came back; carried in {took_s:.0f} s")
-        report(running, f"Postgres away for {AWAY_S:g} s of load")
+        count = acknowledged(running, f"Postgres away for {AWAY_S:g} s of load")
+        assert count >= waiting > 10 * AWAY_S
