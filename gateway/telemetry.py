@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 import json
 import logging
 import sys
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -76,7 +76,7 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, seconds: float) -> None:
-        self.counts[bisect.bisect_left(BUCKETS_S, seconds)] += 1
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
         self.sum += seconds
 
     def cumulative(self) -> list[tuple[str, float]]:
@@ -88,12 +88,21 @@ class Histogram:
         return buckets
 
 
+class Tally(Histogram):
+    """The checks of one adapter: how many of each outcome, and how long they took."""
+
+    __slots__ = ("outcomes",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: defaultdict[Reason | None, int] = defaultdict(int)
+
+
 class Metrics(Collector):
     """Everything that is counted."""
 
     def __init__(self) -> None:
-        self.checks: defaultdict[tuple[str, Reason | None], int] = defaultdict(int)
-        self.seconds: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.checks: defaultdict[str, Tally] = defaultdict(Tally)  # by adapter
         self.store_errors: defaultdict[str, int] = defaultdict(int)
         self.ended: defaultdict[str, int] = defaultdict(int)
         self.policy_reloads: defaultdict[str, int] = defaultdict(int)
@@ -132,7 +141,8 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         checks = {
             (adapter, kind_of(reason).value, reason or ""): count
-            for (adapter, reason), count in self.checks.items()
+            for adapter, tally in self.checks.items()
+            for reason, count in tally.outcomes.items()
         }
         yield _counter("gateway_checks", "Checks answered.", checks,
                        ("adapter", "decision", "reason"))  # fmt: skip
@@ -232,8 +242,8 @@ class Metrics(Collector):
             "gateway_check_seconds", "Time from the request read to the answer.",
             labels=["adapter"],
         )  # fmt: skip
-        for adapter, histogram in self.seconds.items():
-            family.add_metric([adapter], histogram.cumulative(), histogram.sum)
+        for adapter, tally in self.checks.items():
+            family.add_metric([adapter], tally.cumulative(), tally.sum)
         return family
 
 
@@ -279,6 +289,7 @@ class CheckObserver:
 
     def __init__(self, metrics: Metrics, *, log_denials: bool) -> None:
         self._metrics = metrics
+        self._checks = metrics.checks
         self._log_denials = log_denials
         self._log = structlog.get_logger("gateway.check")
         self._strangers = Allowance(STRANGERS_PER_SECOND)
@@ -288,20 +299,19 @@ class CheckObserver:
     def __call__(
         self, adapter: str, request: CheckRequest | None, decision: Decision, seconds: float
     ) -> None:
-        metrics = self._metrics
-        metrics.checks[adapter, decision.reason] += 1
-        histogram = metrics.seconds[adapter]
-        histogram.counts[bisect.bisect_left(BUCKETS_S, seconds)] += 1
-        histogram.sum += seconds
+        tally, reason = self._checks[adapter], decision.reason
+        tally.outcomes[reason] += 1
+        tally.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        tally.sum += seconds
         if (
-            self._log_denials
-            and decision.reason is not None
-            and decision.reason is not Reason.UNTRUSTED_PEER  # `note_stranger` tells who it was
+            reason is not None
+            and self._log_denials
+            and reason is not Reason.UNTRUSTED_PEER  # `note_stranger` tells who it was
         ):
             self._log.info(
                 "denied",
                 adapter=adapter,
-                reason=decision.reason,
+                reason=reason,
                 method=request.method if request else None,
                 host=request.host if request else None,
                 path=request.target.partition("?")[0] if request else None,

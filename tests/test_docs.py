@@ -379,8 +379,8 @@ def test_documented_statuses_are_what_the_adapters_answer() -> None:
 
 def test_every_metric_is_documented_with_type_and_labels_and_no_other() -> None:
     metrics = Metrics()
-    metrics.checks["auth_request", None] += 1
-    metrics.seconds["auth_request"].observe(0.001)
+    metrics.checks["auth_request"].outcomes[None] += 1
+    metrics.checks["auth_request"].observe(0.001)
     metrics.store_errors["timeout"] += 1
     metrics.ended["revoked"] += 1
     metrics.outbox = OutboxFigures(lag_s={"s": 1}, delivered={"s": 1}, failures={"s": 1})

@@ -129,7 +129,7 @@ def test_strangers_are_named_at_a_bounded_rate() -> None:
     assert STRANGERS_PER_SECOND <= len(lines) < 4 * STRANGERS_PER_SECOND
     assert lines[0]["peer"] == "192.0.2.0"
     assert {line["reason"] for line in lines} == {"untrusted_peer"}
-    assert metrics.checks["auth_request", Reason.UNTRUSTED_PEER] == 200
+    assert metrics.checks["auth_request"].outcomes[Reason.UNTRUSTED_PEER] == 200
 
 
 def test_a_stranger_is_logged_with_its_address() -> None:
