@@ -7,14 +7,18 @@ import ctypes
 import socket
 import ssl
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import ConfigurationError
 
 BACKLOG = 2048  # the kernel bounds it by net.core.somaxconn
 
-_SO_ATTACH_FILTER = 26  # Linux; Python's socket module does not name it
-_TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)  # a packet filter of one line: return 0
+# Linux; Python's socket module names neither. Both take a program for the kernel's packet filter.
+_SO_ATTACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 51
+Instruction = tuple[int, int, int, int]  # code, steps if true, steps if false, operand
+_RETURN, _LOAD, _MODULO, _IF_EQUAL = 0x06, 0x20, 0x94, 0x15
+_RANDOM = 0xFFFFF038  # where a random number can be loaded from
 
 
 def bind(address: str, place: str) -> socket.socket:
@@ -60,10 +64,28 @@ def take_no_more(sock: socket.socket) -> None:
     To close it at once would reset those that wait to be accepted, with their requests. Where
     there is no such filter, nothing happens.
     """
-    program = ctypes.create_string_buffer(_TAKE_NOTHING, len(_TAKE_NOTHING))
+    _attach(sock, _SO_ATTACH_FILTER, [(_RETURN, 0, 0, 0)])
+
+
+def spread_over(sockets: Sequence[socket.socket], chosen: Sequence[int]) -> None:
+    """Have the kernel make new connections on those of the sockets that are chosen, at random.
+
+    They share one port, and are numbered from 0 in the order in which they began to listen. What
+    waits on the others goes on waiting there. Where there is no such filter, and for a Unix
+    socket, nothing happens.
+    """
+    program = [(_LOAD, 0, 0, _RANDOM), (_MODULO, 0, 0, len(chosen))]
+    for number, each in enumerate(chosen[1:], 1):
+        program += [(_IF_EQUAL, 0, 1, number), (_RETURN, 0, 0, each)]
+    _attach(sockets[0], _SO_ATTACH_REUSEPORT_CBPF, [*program, (_RETURN, 0, 0, chosen[0])])
+
+
+def _attach(sock: socket.socket, option: int, program: Sequence[Instruction]) -> None:
+    code = b"".join(struct.pack("HBBI", *each) for each in program)
+    memory = ctypes.create_string_buffer(code, len(code))
     with contextlib.suppress(OSError):
         sock.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program))
+            socket.SOL_SOCKET, option, struct.pack("HL", len(program), ctypes.addressof(memory))
         )
 
 

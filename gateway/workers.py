@@ -2,8 +2,8 @@
 
 The parent binds a socket for each worker and keeps it: when a worker dies, what waited to be
 accepted waits for its replacement, and only the connections that the worker had are lost. The
-kernel spreads connections over the sockets. The parent itself answers no checks; it has the admin
-API, and adds up the workers' metrics.
+kernel spreads connections over the sockets of those workers that are there. The parent itself
+answers no checks; it has the admin API, and adds up the workers' metrics.
 
 To a worker goes its assignment on standard input, and after it every new policy. Its end means that
 the parent is gone. From it comes one line of metrics a second on standard output.
@@ -27,7 +27,7 @@ import structlog
 
 from .config import Settings
 from .config.settings import Policy
-from .sockets import bind_shared, reserve, take_no_more
+from .sockets import bind_shared, reserve, spread_over, take_no_more
 from .telemetry import Figures, add_up
 
 _RESTART_S = 1.0  # after a worker that died at once; else without delay
@@ -66,10 +66,10 @@ class Workers:
         self._stopping = self._complete = False
         self._retired: Figures = {}
         count = settings.check.workers
-        by_address = [
+        self._by_address = [
             bind_shared(address, "check.listen", count) for address in settings.check.listen
         ]
-        self._seats = [_Seat(*each) for each in enumerate(zip(*by_address, strict=True), 1)]
+        self._seats = [_Seat(*each) for each in enumerate(zip(*self._by_address, strict=True), 1)]
         # gRPC binds by itself: each worker has a socket of its own, and we only keep the port.
         addresses = {each for seat in self._seats for each in settings.check.grpc_of(seat.number)}
         self._kept = [reserve(each, "check.grpc_listen", shared=True) for each in addresses]
@@ -144,7 +144,14 @@ class Workers:
         counted = {what: n for what, n in seat.figures.items() if what[0] != "gauge"}
         self._retired = add_up(self._retired, counted)
         seat.process, seat.figures = None, {}
+        self._spread()
         return code
+
+    def _spread(self) -> None:
+        """Have new connections wait for nobody who is not there yet, as long as anybody is."""
+        there = [place for place, seat in enumerate(self._seats) if seat.figures]
+        for sockets in self._by_address if there else ():
+            spread_over(sockets, there)
 
     def _settings_of(self, seat: _Seat) -> Settings:
         check = self._settings.check
@@ -159,10 +166,9 @@ class Workers:
             process.stdin.write(words)
             await process.stdin.drain()
         async for line in process.stdout:
-            seat.figures = {
-                (kind, name, tuple((key, text) for key, text in labels)): value
-                for kind, name, labels, value in orjson.loads(line)
-            }
+            comes, seat.figures = not seat.figures, _figures_of(line)
+            if comes:
+                self._spread()
 
 
 class Inbox:
@@ -183,6 +189,13 @@ class Inbox:
             self._data = self._data[_HEAD.size + length :]
             found.append(pickle.loads(message))  # noqa: S301  (our own parent's)
         return found
+
+
+def _figures_of(line: bytes) -> Figures:
+    return {
+        (kind, name, tuple((key, text) for key, text in labels)): value
+        for kind, name, labels, value in orjson.loads(line)
+    }
 
 
 def _framed(value: object) -> bytes:

@@ -108,6 +108,25 @@ def test_a_worker_that_dies_is_replaced_and_costs_only_its_connections(
         assert died[0]["level"] == "error"
 
 
+def test_no_new_connection_waits_for_a_worker_that_is_not_there() -> None:
+    """Those that the kernel would have given to the dead one are answered by the others."""
+    with started() as (gateway, program):
+        token = gateway.sign_in()["token"]
+        killed, *others = children(program.pid)
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: len({*children(program.pid)} - {killed, *others}) == 1, "replaced", START_S)
+        [replacement] = {*children(program.pid)} - {killed, *others}
+        os.kill(replacement, signal.SIGSTOP)
+        assert [gateway.check(token).status for _ in range(CHECKS)] == [200] * CHECKS
+        os.kill(replacement, signal.SIGCONT)
+        until(lambda: live_replicas(gateway) == WORKERS + 1, "registered", START_S)
+        before = {pid: descriptors(pid) for pid in children(program.pid)}
+        kept = [socket.create_connection(("127.0.0.1", gateway.check_port)) for _ in range(CHECKS)]
+        until(lambda: all(descriptors(pid) > before[pid] for pid in before), "both have some")
+        for each in kept:
+            each.close()
+
+
 def test_workers_end_with_their_parent() -> None:
     """Nobody is left to answer checks that no admin API can revoke."""
     with started() as (_, program):
@@ -115,6 +134,11 @@ def test_workers_end_with_their_parent() -> None:
         assert pids
         os.kill(program.pid, signal.SIGKILL)
         until(lambda: not any(map(runs, pids)), "ended")
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files and sockets a process holds."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def runs(pid: int) -> bool:
