@@ -28,13 +28,14 @@ class Variant(TypedDict, total=False):
 
 
 def request(cookie: str, path: str = "/check/auth_request") -> bytes:
-    """Return what nginx sends: a check for a page of `/reports`."""
+    """Return what nginx sends, to the byte: a check for a page of `/reports`."""
     return (
-        f"GET {path} HTTP/1.1\r\nHost: app.example.com\r\n"
+        f"GET {path} HTTP/1.1\r\n"
         "X-Original-Method: GET\r\nX-Original-URI: /reports/2026?page=2\r\n"
-        "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n"
+        "Host: app.example.com\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n"
+        f"Cookie: {cookie}\r\n"
         "User-Agent: Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/120.0 Safari/537.36\r\n"
-        f"Accept: text/html\r\nAccept-Language: en\r\nCookie: {cookie}\r\n\r\n"
+        "Accept-Language: en\r\n\r\n"
     ).encode()
 
 

@@ -38,7 +38,7 @@ def measure(options: Options) -> str:
     with contextlib.ExitStack() as stack:
         valkey = stack.enter_context(EmbeddedValkey())
         tokens = sign_in(valkey.url, SESSIONS)
-        requests = [_request(token) for token in tokens]
+        requests = [request(token) for token in tokens]
         ports = _start(stack, valkey.url)
         targets = {name: Target(port, requests, b"HTTP/1.1 200") for name, port in ports.items()}
         crowd = stack.enter_context(Crowd())
@@ -82,7 +82,8 @@ def _start_nginx(stack: contextlib.ExitStack, gateway: int, application: int, *,
     return port
 
 
-def _request(token: str) -> bytes:
+def request(token: str) -> bytes:
+    """Return what a browser asks nginx for the page that `gateways.request` is about."""
     return (
         "GET /reports/2026?page=2 HTTP/1.1\r\nHost: app.example.com\r\nAccept: text/html\r\n"
         "User-Agent: Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Chrome/120.0 Safari/537.36\r\n"

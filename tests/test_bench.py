@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from bench import gateways, through_nginx
 from bench.accounting import cpu_seconds
 from tests import servers
 
@@ -31,6 +33,19 @@ def run(*arguments: str) -> str:
 def test_a_part_can_be_measured_alone(only: str, row: str) -> None:
     """One short round of real processes."""
     assert row in run("--only", only)
+
+
+def test_the_gateway_is_asked_what_nginx_asks_it() -> None:
+    """Every row of the first table answers the subrequest of the shipped configuration."""
+    port = servers.free_port()
+    with socket.create_server(("127.0.0.1", 0)) as gateway:
+        gateway.settimeout(5)
+        conf = servers.nginx_conf(listen=port, gateway=gateway.getsockname()[1], application=port)
+        with servers.start_nginx(conf), socket.create_connection(("127.0.0.1", port)) as browser:
+            browser.sendall(through_nginx.request("token"))
+            asking, _ = gateway.accept()
+            with asking:
+                assert asking.recv(65536) == gateways.request(gateways.cookie("token"))
 
 
 def test_children_count_as_the_process_that_has_them() -> None:
