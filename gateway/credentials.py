@@ -28,6 +28,7 @@ except ImportError:  # another Python, or one that may use nothing but OpenSSL
 TOKEN_BYTES = 32
 _TOKEN = re.compile(r"[0-9a-f]{2}[A-Za-z0-9_-]{43}", re.ASCII)
 _PAIR_ENDS = ("; ", ";")
+_new = tuple.__new__  # a NamedTuple's own constructor is a Python function
 _SESSION_ID = re.compile(r"([0-9a-f]{2})([0-9a-f]{32})", re.ASCII)
 
 
@@ -41,7 +42,7 @@ def key_of_token(token: str, partitions: int) -> SessionKey | None:
     partition = _first(partitions).get(token[:2])
     if partition is None or _TOKEN.fullmatch(token) is None:
         return None
-    return SessionKey(partition, _sha256(token.encode()).hexdigest()[:32])
+    return _new(SessionKey, (partition, _sha256(token.encode()).hexdigest()[:32]))
 
 
 @cache

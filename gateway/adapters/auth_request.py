@@ -17,6 +17,7 @@ X_ORIGINAL_METHOD = istr("X-Original-Method")
 X_ORIGINAL_URI = istr("X-Original-URI")
 HOST = istr("Host")
 X_FORWARDED_FOR = istr("X-Forwarded-For")
+_new = tuple.__new__  # a NamedTuple's own constructor is a Python function
 
 
 def read(subrequest: Subrequest, _: Trusted) -> CheckRequest | Reason:
@@ -30,10 +31,11 @@ def read(subrequest: Subrequest, _: Trusted) -> CheckRequest | Reason:
     address, scheme = sole_address(addresses[0]), scheme_of(subrequest)
     if not (method and target and host and address and scheme):
         return Reason.BAD_FORWARDED_REQUEST
-    return CheckRequest(
-        method, target, host, scheme, address, every(COOKIE, ()), False,
-        method == "OPTIONS" and is_preflight(subrequest),
-    )  # fmt: skip
+    preflight = method == "OPTIONS" and is_preflight(subrequest)
+    cookies = every(COOKIE, ())
+    return _new(
+        CheckRequest, (method, target, host, scheme, address, cookies, False, preflight, (), ())
+    )
 
 
 ADAPTER = Adapter("auth_request", read, write)
