@@ -77,7 +77,7 @@ def _remember(near: NearCache, number: int) -> None:
     assert key is not None
     device = device_of(who.device_id, who.client.user_agent)
     rest = records.rest_of_login(key, digest_of_user(who.user), who, device, 4 * _HOUR_MS)
-    record = b'{"c":%d,"x":%d,' % (now, now + 720 * _HOUR_MS) + rest
+    record = b"[%d,%d,0," % (now, now + 720 * _HOUR_MS) + rest
     session = records.parse(key, record, float(now + 4 * _HOUR_MS))
     assert isinstance(session, Session)
     near.keep(standing_of(session))

@@ -2,7 +2,7 @@
 
 | key | type | what | ends |
 |---|---|---|---|
-| `gw:s:{pp}:<digest>` | string | the session record, JSON | with the session |
+| `gw:s:{pp}:<digest>` | string | the session record; see `records` | with the session |
 | `gw:a:{pp}` | zset | digests, score = last activity + idle time, ms | with the last session |
 | `gw:u:{pp}:<user>` | zset | digests, score = absolute end, ms | with the last session |
 | `gw:e:{pp}` | stream | the outbox | never: it is bounded |

@@ -1,14 +1,16 @@
-"""The session record: JSON with a schema version, in the order that the scripts rely on.
+"""The session record: one JSON array. `Fields` says what stands where.
 
-A record is `{"c":<created>,"x":<absolute end>,` and then the rest. The scripts write the two
-instants, from Redis TIME, in front of the rest that is made here; so no script needs to write
-JSON, which Lua's cjson cannot do faithfully (it turns `[]` into `{}`).
+Names would take a session 50 bytes more, so only what few sessions have is written with its name.
+
+The scripts write the instants, from Redis TIME, in front of the rest that is made here; so no
+script needs to write JSON, which Lua's cjson cannot do faithfully (it turns `[]` into `{}`).
 """
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
+from typing import Any, NamedTuple, TypedDict, cast, get_origin, get_type_hints, is_typeddict
 
 import orjson
 
@@ -17,7 +19,6 @@ from ..errors import StoreUnavailable
 from ..model import (
     HIGHEST_AAL,
     IN_DOUBT_AAL,
-    LOWEST_AAL,
     Client,
     Device,
     Login,
@@ -25,10 +26,61 @@ from ..model import (
     SessionKey,
 )
 
-VERSION = 2
-# Left out of a record: what most sessions have needs no memory. Nothing left out gives a right; a
-# level below the lowest, of a session in doubt, always stands there.
-_LEFT_OUT: dict[str, object] = {"e": "", "n": "", "r": [], "m": {}, "k": False, "l": LOWEST_AAL}
+VERSION = 3  # of what follows; prelude.lua knows it, too
+
+
+class Rare(TypedDict, total=False):
+    """What few sessions have, by name. What is empty or false is left out."""
+
+    metadata: dict[str, object]
+    remember: bool
+    accepts: list[str]  # language, encoding
+    alerts: list[str]
+    family: str  # of a session that was renewed: the digest of its first key; all its keys share it
+    in_grace: bool  # the old one of two keys of a renewed session
+
+
+class Fields(NamedTuple):
+    """A record: its fields in their order, each of exactly the type that it has in JSON."""
+
+    # What the scripts write.
+    created_ms: int
+    expires_ms: int  # the absolute end
+    authenticated_ms: int  # when the user has signed in again; 0: never since it was created
+    # What the scripts read, besides: prelude.lua has the same order.
+    version: int
+    idle_ms: int
+    digest: str  # `short`
+    user_digest: str
+    user: str
+    device_id: str
+    rare: Rare
+    # What only the gateway reads.
+    aal: int
+    email: str
+    name: str
+    roles: list[str]
+    device_name: str
+    device_type: str
+    ip: str
+    country: str
+    city: str
+    user_agent: str
+
+
+_INSTANTS = 3  # so many fields are the scripts' to write
+
+
+def _json_types(declared: type) -> dict[str, type]:
+    hints = get_type_hints(declared)
+    return {
+        name: dict if is_typeddict(hint) else get_origin(hint) or hint
+        for name, hint in hints.items()
+    }
+
+
+_TYPES, _RARE_TYPES = [*_json_types(Fields).values()], _json_types(Rare)
+_TEXT = {str}
 
 
 def rest_of_login(
@@ -40,36 +92,43 @@ def rest_of_login(
     *,
     alerts: tuple[str, ...] = (),
 ) -> bytes:
-    """Return the record of a new session without its two instants."""
+    """Return the record of a new session without its instants."""
+    client = login.client
     return _rest(
-        {
-            "v": VERSION,
-            "d": short(key),
-            "h": user_digest,
-            "u": login.user,
-            "e": login.email,
-            "n": login.name,
-            "r": list(login.roles),
-            "dv": (device.id, device.name, device.type),
-            "cl": _client(login.client),
-            "i": idle_ms,
-            "m": dict(login.metadata),
-            "k": login.remember,
-            "l": login.aal,
-        }
-        | _accepts(login.client)
-        | ({"w": alerts} if alerts else {})
+        Fields(
+            created_ms=0,
+            expires_ms=0,
+            authenticated_ms=0,
+            version=VERSION,
+            idle_ms=idle_ms,
+            digest=short(key),
+            user_digest=user_digest,
+            user=login.user,
+            device_id=device.id,
+            rare=_rare_of_login(login, alerts),
+            aal=login.aal,
+            email=login.email,
+            name=login.name,
+            roles=[*login.roles],
+            device_name=device.name,
+            device_type=device.type,
+            ip=client.ip,
+            country=client.country,
+            city=client.city,
+            user_agent=client.user_agent,
+        )
     )
 
 
-def _client(client: Client) -> tuple[str, ...]:
-    return client.ip, client.country, client.city, client.user_agent
-
-
-def _accepts(client: Client) -> dict[str, object]:
-    """Return what few applications tell, where one does."""
-    accepts = client.accept_language, client.accept_encoding
-    return {"ac": accepts} if any(accepts) else {}
+def _rare_of_login(login: Login, alerts: tuple[str, ...]) -> Rare:
+    return _told(
+        Rare(
+            metadata=dict(login.metadata),
+            remember=login.remember,
+            accepts=_accepts(login.client),
+            alerts=[*alerts],
+        )
+    )
 
 
 def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
@@ -78,12 +137,16 @@ def changed(record: bytes, changes: Mapping[str, object]) -> bytes:
     The old key of a renewal, in its grace, keeps its level or loses it: what was proven since then
     was proven for the new one.
     """
-    names = {"email": "e", "name": "n", "roles": "r", "metadata": "m", "aal": "l"}
-    old = orjson.loads(record)
-    new = old | {names[k]: [*v] if isinstance(v, tuple) else v for k, v in changes.items()}
-    if "g" in old:
-        new["l"] = min(old.get("l", LOWEST_AAL), new.get("l", LOWEST_AAL))
-    return _dumps(new)
+    old = _read(record)
+    values: dict[str, Any] = {
+        name: [*value] if isinstance(value, tuple) else value for name, value in changes.items()
+    }
+    if "metadata" in values:
+        values["rare"] = _told({**old.rare, "metadata": values.pop("metadata")})
+    new = old._replace(**values)
+    if "in_grace" in old.rare:
+        new = new._replace(aal=min(old.aal, new.aal))
+    return orjson.dumps([*new])
 
 
 def rest_for_key(
@@ -96,28 +159,39 @@ def rest_for_key(
 ) -> bytes:
     """Return the record without its instants, for a key that a renewed session has.
 
-    All keys of one session share `f`, its first digest: what changes or ends it finds them by that.
-    The old one of two has `g`. With `aal` the user has just signed in again, there where `client`
-    says: the instant of that (`t`) is left to the script.
+    With `aal` the user has just signed in again, there where `client` says.
     """
-    fields = orjson.loads(record)
-    fields |= {"d": short(key), "f": family_of(record)}
-    left_out = {"c", "x"}
-    if in_grace:
-        fields["g"] = True
+    fields = _read(record)._replace(digest=short(key))
+    rare: Rare = {**fields.rare, "family": family_of(record), "in_grace": in_grace}
     if aal is not None:
-        fields["l"] = aal
-        left_out |= {"t", "w"}
+        fields = fields._replace(aal=aal)
+        rare["alerts"] = []
     if client is not None:
-        fields |= {"cl": _client(client), "ac": ["", ""]} | _accepts(client)
-    return _rest({name: value for name, value in fields.items() if name not in left_out})
+        rare["accepts"] = _accepts(client)
+        fields = fields._replace(
+            ip=client.ip, country=client.country, city=client.city, user_agent=client.user_agent
+        )
+    return _rest(fields._replace(rare=_told(rare)))
 
 
 def family_of(record: bytes) -> str:
     """Return the digest, short, of the first key that the session of this record had."""
-    fields = orjson.loads(record)
-    family: str = fields.get("f", fields["d"])
-    return family
+    fields = _read(record)
+    return fields.rare.get("family", fields.digest)
+
+
+def _accepts(client: Client) -> list[str]:
+    accepts = [client.accept_language, client.accept_encoding]
+    return accepts if any(accepts) else []
+
+
+def _told(rare: Rare) -> Rare:
+    """Return what is to be written of it. Nothing that is left out gives a right."""
+    return cast("Rare", {name: value for name, value in rare.items() if value})
+
+
+def _rest(fields: Fields) -> bytes:
+    return orjson.dumps(fields[_INSTANTS:])[1:]
 
 
 def short(key: SessionKey) -> str:
@@ -128,15 +202,6 @@ def short(key: SessionKey) -> str:
 def full(digest: str) -> str:
     """Return a digest that was `short` as it was."""
     return urlsafe_b64decode(digest + "==").hex()
-
-
-def _rest(fields: Mapping[str, object]) -> bytes:
-    return _dumps(fields)[1:]
-
-
-def _dumps(fields: Mapping[str, object]) -> bytes:
-    told = {name: value for name, value in fields.items() if value != _LEFT_OUT.get(name)}
-    return orjson.dumps(told)
 
 
 def parse(key: SessionKey, record: bytes | None, activity: float | None) -> Session | None:
@@ -151,35 +216,47 @@ def parse(key: SessionKey, record: bytes | None, activity: float | None) -> Sess
     if record is None:
         return None
     try:
-        session = _parse(key, orjson.loads(record), activity)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+        return _session(key, _read(record), activity)
+    except (ValueError, TypeError) as error:
         raise StoreUnavailable("garbage_record", type(error).__name__) from None
-    return session
 
 
-def _parse(key: SessionKey, fields: dict[str, object], activity: float | None) -> Session:
-    fields = _LEFT_OUT | fields
-    if fields["v"] != VERSION or fields["d"] != short(key):
-        raise ValueError
-    device, client = _texts(fields["dv"], 3), _texts(fields["cl"], 4)
-    created_ms = _instant(fields["c"])
+def _read(record: bytes) -> Fields:
+    """Return the fields of a record; raises ValueError for what is none, or of another version."""
+    values = orjson.loads(record)
+    if type(values) is not list or [*map(type, values)] != _TYPES:
+        raise ValueError("not the fields of a record")
+    fields = Fields._make(values)
+    if fields.version != VERSION:
+        raise ValueError("another version")
+    for name, value in fields.rare.items():
+        if type(value) is not _RARE_TYPES.get(name):
+            raise ValueError("not what a session may have")
+    return fields
+
+
+def _session(key: SessionKey, fields: Fields, activity: float | None) -> Session:
+    if fields.digest != short(key):
+        raise ValueError("of another session")
+    rare = fields.rare
+    accepts = _texts(rare.get("accepts", ["", ""]), 2)
     session = Session(
         key=key,
-        user=_text(fields["u"]),
-        email=_text(fields["e"]),
-        name=_text(fields["n"]),
-        roles=_texts(fields["r"]),
-        device=Device(*device),
-        client=Client(*client, *_texts(fields.get("ac", ["", ""]), 2)),
-        created_ms=created_ms,
-        expires_ms=_instant(fields["x"]),
-        idle_ms=_instant(fields["i"]),
-        last_seen_ms=_last_seen(activity, _instant(fields["i"])),
-        metadata={**_object(fields["m"])},
-        remember=fields["k"] is True,
-        aal=_level(fields["l"]),
-        authenticated_ms=_instant(fields.get("t", created_ms)),
-        alerts=_texts(fields.get("w", [])),
+        user=fields.user,
+        email=fields.email,
+        name=fields.name,
+        roles=_texts(fields.roles),
+        device=Device(fields.device_id, fields.device_name, fields.device_type),
+        client=Client(fields.ip, fields.country, fields.city, fields.user_agent, *accepts),
+        created_ms=_instant(fields.created_ms),
+        expires_ms=_instant(fields.expires_ms),
+        idle_ms=_instant(fields.idle_ms),
+        last_seen_ms=_last_seen(activity, fields.idle_ms),
+        metadata=rare.get("metadata", {}),
+        remember=rare.get("remember", False),
+        aal=_level(fields.aal),
+        authenticated_ms=_instant(fields.authenticated_ms or fields.created_ms),
+        alerts=_texts(rare.get("alerts", [])),
     )
     _refuse_unfit(session)
     return session
@@ -194,20 +271,16 @@ def _refuse_unfit(session: Session) -> None:
         raise ValueError
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+def _texts(values: list[str], count: int | None = None) -> tuple[str, ...]:
+    if count is not None and len(values) != count:
+        raise ValueError("too few or too many")
+    if not {*map(type, values)} <= _TEXT:
+        raise ValueError("not all are texts")
+    return tuple(values)
 
 
-def _texts(value: object, count: int | None = None) -> tuple[str, ...]:
-    if not isinstance(value, list) or (count is not None and len(value) != count):
-        raise TypeError
-    return tuple(map(_text, value))
-
-
-def _instant(value: object) -> int:
-    if type(value) is not int or value <= 0:
+def _instant(value: int) -> int:
+    if value <= 0:
         raise ValueError
     return value
 
@@ -220,13 +293,7 @@ def _last_seen(activity: float | None, idle_ms: int) -> int:
     return _instant(int(activity) - idle_ms)
 
 
-def _level(value: object) -> int:
-    if type(value) is not int or not IN_DOUBT_AAL <= value <= HIGHEST_AAL:
+def _level(value: int) -> int:
+    if not IN_DOUBT_AAL <= value <= HIGHEST_AAL:
         raise ValueError
-    return value
-
-
-def _object(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError
     return value

@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
-import orjson
 import pytest
 
 from gateway.errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
@@ -298,30 +297,22 @@ async def test_no_change_lifts_the_level_of_an_old_key(world: World, by: str) ->
     assert old.roles == renewed.roles == ("other",)
 
 
-async def test_a_record_without_a_level_has_the_lowest(world: World) -> None:
-    """A session of version 0.1.0 was authenticated when it was created, and no better than 1."""
-    signed = await world.sign_in(aal=3)
-    name = world.keys.record(signed.key)
-    fields = orjson.loads(await world.client.get(name))
-    del fields["l"]
-    await world.client.set(name, orjson.dumps(fields), keepttl=True)
-    session = (await world.store.read(signed.key)).session
-    assert session is not None
-    assert (session.aal, session.authenticated_ms) == (1, signed.session.created_ms)
+async def test_what_few_sessions_have_takes_no_memory_in_others(world: World) -> None:
+    """It is left out of the record, also where it was taken away again."""
+    plain = await world.sign_in()
+    assert (await world.fields(plain.key)).rare == {}
+    assert await world.store.update(plain.key, {"metadata": {"a": []}}, ACTOR) is not None
+    assert (await world.fields(plain.key)).rare == {"metadata": {"a": []}}
+    assert await world.store.update(plain.key, {"metadata": {}}, ACTOR) == plain.session
+    assert (await world.fields(plain.key)).rare == {}
 
 
-async def test_defaults_take_no_memory_and_come_back(world: World) -> None:
-    """What is empty, or the lowest level, is left out; a level in doubt never is."""
-    plain, doubted = await world.sign_in(roles=()), await world.sign_in(roles=(), aal=IN_DOUBT_AAL)
-    for signed, kept in ((plain, set()), (doubted, {"l"})):
-        fields = orjson.loads(await world.client.get(world.keys.record(signed.key)))
-        assert set(fields) & {"e", "n", "r", "m", "k", "l"} == kept
-        assert (await world.store.read(signed.key)).session == signed.session
-        await world.store.update(signed.key, {"roles": ("a",), "name": "Ann"}, ACTOR)
-        updated = await world.store.update(signed.key, {"roles": (), "name": ""}, ACTOR)
-        assert updated == signed.session
-        fields = orjson.loads(await world.client.get(world.keys.record(signed.key)))
-        assert set(fields) & {"e", "n", "r", "m", "k", "l"} == kept
+@pytest.mark.parametrize("aal", [IN_DOUBT_AAL, 1, 3])
+async def test_the_level_stands_in_every_record(world: World, aal: int) -> None:
+    """Nobody has to guess the level of a session, least of all of one in doubt."""
+    signed = await world.sign_in(aal=aal)
+    assert (await world.fields(signed.key)).aal == aal
+    assert (await world.store.read(signed.key)).session == signed.session
 
 
 async def test_the_old_key_lives_for_the_grace(world: World) -> None:

@@ -8,14 +8,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import orjson
 import pytest
 
 from gateway.embedded import EmbeddedValkey
 from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.model import Actor, Device, EndState, Login, Session
 from gateway.ports import Reading
-from gateway.store import scripts
+from gateway.store import records, scripts
 from gateway.store.reader import DEADLINE_S, GRACE_S
 from gateway.store.redis_store import RedisStore, connect
 
@@ -182,7 +181,13 @@ GARBAGE = [
     b"{",
     b"\xff\xfe",
     b'{"v":1}',
-    b'{"v":1,"d":null}',
+    b"[1]",
+    b"[1,2,0,3,4,null,null,null,null,{}]",
+    b'[1,2,0,3,4,"d","h","ann","device",{}]',
+    b'[1,2,0,3,4,"d","h","ann","device",[],1,"","",[],"","","","","",""]',
+    # As another version had it.
+    b'{"c":1,"x":2,"v":2,"d":"d","h":"h","u":"ann","dv":["a","b","c"],"cl":["","","",""],"i":6}',
+    b'[1,2,0,4,5,"d","h","ann","device",{},1,"","",[],"","","","","",""]',
 ]
 
 
@@ -199,19 +204,27 @@ async def test_a_record_that_is_none_is_no_answer(world: World, garbage: bytes) 
 
 
 FORGED: dict[str, dict[str, object]] = {
-    "another digest": {"d": "0" * 32},
-    "another version": {"v": 1},
-    "no version": {"v": None},
-    "no user": {"u": ""},
-    "a user that is a number": {"u": 7},
-    "a line break": {"n": "a\r\nX-Auth-User: root"},
-    "a role of two": {"r": ["a,admin"]},
-    "roles as text": {"r": "admin"},
-    "no end": {"x": 0},
-    "an end that is a fraction": {"x": 1.5},
-    "an end that is true": {"x": True},
-    "a device of two": {"dv": ["a", "b"]},
-    "metadata as list": {"m": []},
+    "another digest": {"digest": "0" * 22},
+    "an older version": {"version": records.VERSION - 1},
+    "a later version": {"version": records.VERSION + 1},
+    "no user": {"user": ""},
+    "a user that is a number": {"user": 7},
+    "a line break": {"name": "a\r\nX-Auth-User: root"},
+    "a role of two": {"roles": ["a,admin"]},
+    "a role that is a number": {"roles": ["a", 7]},
+    "roles as text": {"roles": "admin"},
+    "no end": {"expires_ms": 0},
+    "an end that is a fraction": {"expires_ms": 1.5},
+    "an end that is true": {"expires_ms": True},
+    "signed in before all time": {"authenticated_ms": -1},
+    "no idle time": {"idle_ms": 0},
+    "below all levels": {"aal": -1},
+    "above all levels": {"aal": 4},
+    "metadata as list": {"rare": {"metadata": []}},
+    "alerts as text": {"rare": {"alerts": "new_country"}},
+    "one of two that it accepts": {"rare": {"accepts": ["de"]}},
+    "remembered once": {"rare": {"remember": 1}},
+    "what nobody knows": {"rare": {"alert": ["new_country"]}},
 }
 
 
@@ -221,9 +234,7 @@ async def test_a_record_with_a_wrong_field_is_no_answer(
 ) -> None:
     """A record that is wrong in one field never becomes somebody's identity."""
     signed = await world.sign_in()
-    name = world.keys.record(signed.key)
-    fields = orjson.loads(await world.client.get(name))
-    await world.client.set(name, orjson.dumps(fields | forged), keepttl=True)
+    await world.forge(signed.key, **forged)
     await assert_unknown(world, signed)
 
 

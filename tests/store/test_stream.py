@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import hiredis
-import orjson
 import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.identity import standing_of
-from gateway.model import SessionKey
+from gateway.model import Device, Login, SessionKey
 from gateway.store import records
 from gateway.store.keys import Keys
 from gateway.store.link import Stream
@@ -34,12 +33,9 @@ START_MS = 1_800_000_000_000
 
 
 def record(role: str = "member", key: SessionKey = KEY) -> bytes:
-    return orjson.dumps(
-        {"c": START_MS, "x": START_MS + 10**9, "v": records.VERSION,
-         "d": records.short(key), "h": "0" * 27,
-         "u": "ann", "r": [role], "dv": ["d", "n", "desktop"], "cl": ["", "", "", ""],
-         "i": IDLE_MS}
-    )  # fmt: skip
+    login, device = Login("ann", roles=(role,)), Device("d", "n", "desktop")
+    rest = records.rest_of_login(key, "0" * 27, login, device, IDLE_MS)
+    return b"[%d,%d,0," % (START_MS, START_MS + 10**9) + rest
 
 
 def encode(value: Any) -> bytes:

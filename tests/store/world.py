@@ -28,6 +28,7 @@ from gateway.ports import Reading, SignInRules
 from gateway.store import link, reader, records
 from gateway.store.keys import Keys
 from gateway.store.link import Stream
+from gateway.store.records import Fields
 from gateway.store.redis_store import RedisStore, connect
 
 PARTITIONS = 16
@@ -80,10 +81,10 @@ class World:
     async def copies(self, signed: SignedIn, count: int) -> list[SessionKey]:
         """Store `count` more sessions like this one, faster than by signing in."""
         session, pipeline = signed.session, self.client.pipeline(transaction=False)
-        fields = orjson.loads(await self.client.get(self.keys.record(session.key)))
+        fields = await self.fields(session.key)
         keys = [fresh_key(session.user)[1] for _ in range(count)]
         for key in keys:
-            record = orjson.dumps(fields | {"d": records.short(key)})
+            record = as_json(fields._replace(digest=records.short(key)))
             pipeline.set(self.keys.record(key), record, pxat=session.expires_ms)
             rests_until = session.last_seen_ms + session.idle_ms
             pipeline.zadd(self.keys.activities(key.partition), {key.digest: rests_until})
@@ -91,6 +92,15 @@ class World:
             pipeline.zadd(index, {key.digest: session.expires_ms})
         await pipeline.execute()
         return keys
+
+    async def fields(self, key: SessionKey) -> Fields:
+        """Return the session's record as it is stored."""
+        return Fields(*orjson.loads(await self.client.get(self.keys.record(key))))
+
+    async def forge(self, key: SessionKey, **values: Any) -> None:
+        """Write other values into the session's record."""
+        forged = as_json((await self.fields(key))._replace(**values))
+        await self.client.set(self.keys.record(key), forged, keepttl=True)
 
     async def allows(self, key: SessionKey) -> bool:
         """Tell whether a check would find the session alive, in memory or in Redis."""
@@ -123,16 +133,20 @@ class World:
         for name in await self.names():
             kind, _, _ = name.removeprefix(self.keys.prefix).partition(":")
             if kind == "s":
-                await self._wind_record(name, ms)
+                await self._wind_record(SessionKey(name[-36:-34], name[-32:]), ms)
             elif kind in ("u", "a"):
                 scored = await self.client.zrange(name, 0, -1, withscores=True)
                 await self.client.zadd(name, {member: score - ms for member, score in scored})
             await self._wind_ttl(name, ms)
 
-    async def _wind_record(self, name: str, ms: int) -> None:
-        fields = orjson.loads(await self.client.get(name))
-        moved = fields | {name: fields[name] - ms for name in ("c", "x", "t") if name in fields}
-        await self.client.set(name, orjson.dumps(moved), keepttl=True)
+    async def _wind_record(self, key: SessionKey, ms: int) -> None:
+        fields = await self.fields(key)
+        await self.forge(
+            key,
+            created_ms=fields.created_ms - ms,
+            expires_ms=fields.expires_ms - ms,
+            authenticated_ms=fields.authenticated_ms and fields.authenticated_ms - ms,
+        )
 
     async def _wind_ttl(self, name: str, ms: int) -> None:
         at = await self.client.pexpiretime(name)
@@ -165,8 +179,9 @@ class World:
         return {digest for digest in digests if await self._owner(partition, digest) in (user, "")}
 
     async def _owner(self, partition: str, digest: str) -> str:
-        record = await self.client.get(self.keys.record(SessionKey(partition, digest)))
-        return "" if record is None else str(orjson.loads(record)["u"])
+        key = SessionKey(partition, digest)
+        there = await self.client.exists(self.keys.record(key))
+        return (await self.fields(key)).user if there else ""
 
     async def rest(self, key: SessionKey) -> float | None:
         """Return until when the session may rest, as Redis has it."""
@@ -194,6 +209,11 @@ class World:
         if kind == b"zset":
             return await self.client.zrange(name, 0, -1, withscores=True)
         return await self.client.xrange(name)
+
+
+def as_json(fields: Fields) -> bytes:
+    """Return a record with these fields, whatever they are."""
+    return orjson.dumps([*fields])
 
 
 def fresh_key(user: str) -> tuple[str, SessionKey]:

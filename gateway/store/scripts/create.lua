@@ -41,7 +41,7 @@ if alerts and alerts.refuse then
 end
 
 -- The old key of a renewal in its grace is no session of its own: it does not count, and it goes
--- with the session that it belongs to (`f`).
+-- with the session that it belongs to.
 local leaving, live, graces = {}, {}, {}
 -- Without a limit a user may have any number: then only the 1,000 that end first are looked at,
 -- because a script over 50,000 would block Redis for 80 ms.
@@ -52,13 +52,13 @@ for i = 1, #members, 2 do
   local fields = not over and parse(fetch(other)) or nil
   if over then
     leaving[#leaving + 1] = {other, over}
-  elseif fields and fields.dv[1] == device then
+  elseif fields and fields.device_id == device then
     leaving[#leaving + 1] = {other, 'replaced'}
-  elseif fields and fields.g then
-    graces[#graces + 1] = {other, fields.f}
+  elseif fields and fields.in_grace then
+    graces[#graces + 1] = {other, fields.family}
   else
-    local seen = fields and rests_until(other, now) - fields.i or 0
-    live[#live + 1] = {other, seen, fields and fields.f}
+    local seen = fields and rests_until(other, now) - fields.idle_ms or 0
+    live[#live + 1] = {other, seen, fields and fields.family}
   end
 end
 
@@ -76,8 +76,8 @@ end
 -- The new one first: out of memory, or with activities that are broken, this fails before anything
 -- has changed.
 note_activity(digest, now, idle, expires)
-local record = '{"c":' .. number(now) .. ',"x":' .. number(expires) .. ',' .. rest
-redis.call('SET', records .. digest, record, 'PX', number(absolute + margin))
+redis.call('SET', records .. digest, record_of(now, expires, 0, rest),
+  'PX', number(absolute + margin))
 keep_activities(expires, now)
 redis.call('ZADD', index, number(expires), digest)
 

@@ -5,5 +5,5 @@
 local kept = ARGV[14] ~= '' and parse(fetch(ARGV[14])) or nil
 return end_chosen(indexes .. ARGV[10], ARGV[9], tonumber(ARGV[11]), tonumber(ARGV[12]),
   tonumber(ARGV[13]), function(digest, fields)
-    return digest ~= ARGV[14] and not (kept and kept.f and kept.f == fields.f)
+    return digest ~= ARGV[14] and not (kept and kept.family == fields.family)
   end)

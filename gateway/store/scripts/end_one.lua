@@ -15,20 +15,20 @@ if not fields then
   fence()
   return {lost, ''}
 end
-local index = indexes .. fields.h
+local index = indexes .. fields.user_digest
 if not rests_until(digest, now) then
-  drop(index, digest, fields.x <= now and 'expired' or 'idle', fields.u, now)
+  drop(index, digest, fields.expires_ms <= now and 'expired' or 'idle', fields.user, now)
   fence()
   return {lost, false}
 end
-drop(index, digest, why, fields.u, now)
-if fields.f then
+drop(index, digest, why, fields.user, now)
+if fields.renewed then
   for _, other in ipairs(redis.call('ZRANGE', index, 0, -1)) do
     local others = parse(fetch(other))
-    if others and others.f == fields.f and rests_until(other, now) then
-      drop(index, other, why, fields.u, now)
+    if others and others.family == fields.family and rests_until(other, now) then
+      drop(index, other, why, fields.user, now)
     end
   end
 end
 fence()
-return {lost, fields.u}
+return {lost, fields.user}

@@ -15,16 +15,34 @@ local function number(value)
   return string.format('%.0f', value)
 end
 
--- A record's fields, or nil if it is missing or not a record.
+-- What scripts read of a record: the first of `Fields` in records.py, each with its type here.
+local version, fields_read = 3, {
+  {'created_ms', 'number'}, {'expires_ms', 'number'}, {'authenticated_ms', 'number'},
+  {'version', 'number'}, {'idle_ms', 'number'}, {'digest', 'string'}, {'user_digest', 'string'},
+  {'user', 'string'}, {'device_id', 'string'}, {'rare', 'table'},
+}
+
+-- A record's fields by name, or nil if it is missing or not a record. All keys of one session share
+-- its `family`, the digest of its first.
 local function parse(record)
   if not record then return nil end
-  local ok, fields = pcall(cjson.decode, record)
-  if ok and type(fields) == 'table' and type(fields.h) == 'string' and type(fields.u) == 'string'
-     and type(fields.c) == 'number' and type(fields.x) == 'number' and type(fields.i) == 'number'
-     and type(fields.dv) == 'table' then
-    return fields
+  local ok, values = pcall(cjson.decode, record)
+  if not ok or type(values) ~= 'table' then return nil end
+  local fields = {}
+  for place, field in ipairs(fields_read) do
+    if type(values[place]) ~= field[2] then return nil end
+    fields[field[1]] = values[place]
   end
-  return nil
+  if fields.version ~= version then return nil end
+  fields.renewed, fields.in_grace = fields.rare.family ~= nil, fields.rare.in_grace
+  fields.family = fields.rare.family or fields.digest
+  return fields
+end
+
+-- A record: its instants in front of the rest, which the gateway has made.
+local function record_of(created, expires, authenticated, rest)
+  return '[' .. number(created) .. ',' .. number(expires) .. ',' .. number(authenticated) .. ','
+    .. rest
 end
 
 -- A session's record, false if there is none. What is there but no string reads as '': not a
@@ -142,7 +160,7 @@ local function end_chosen(index, user, cutoff, offset, batch, chosen)
     local fields = parse(fetch(digest))
     if over then
       drop(index, digest, over, user, now)
-    elseif fields == nil or ((first or fields.c <= cutoff) and chosen(digest, fields)) then
+    elseif fields == nil or ((first or fields.created_ms <= cutoff) and chosen(digest, fields)) then
       drop(index, digest, 'revoked', user, now)
       ended[#ended + 1] = digest
     else

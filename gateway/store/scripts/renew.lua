@@ -10,31 +10,33 @@ local now = now_ms()
 local rested = rests_until(old, now)
 if not record or not rested then return {0, 'gone'} end
 if record ~= ARGV[10] or not fields then return {0, 'changed'} end
-if fields.g then return {0, 'renewed'} end
-local left = fields.x - now
+if fields.in_grace then return {0, 'renewed'} end
+local left = fields.expires_ms - now
 if left <= 0 then return {0, 'gone'} end
-local index = indexes .. fields.h
-local head = '{"c":' .. number(fields.c) .. ',"x":'
-local signed_in = ARGV[15] ~= '' and '"t":' .. number(now) .. ',' or ''
+local index = indexes .. fields.user_digest
+local signs_in = ARGV[15] ~= ''
+local authenticated = signs_in and now or fields.authenticated_ms
 
-redis.call('SET', records .. new, head .. number(fields.x) .. ',' .. signed_in .. ARGV[12],
+redis.call('SET', records .. new,
+  record_of(fields.created_ms, fields.expires_ms, authenticated, ARGV[12]),
   'PX', number(left + margin))
-note_activity(new, now, fields.i, fields.x)
-redis.call('ZADD', index, number(fields.x), new)
+note_activity(new, now, fields.idle_ms, fields.expires_ms)
+redis.call('ZADD', index, number(fields.expires_ms), new)
 if grace > 0 and grace < left then
-  redis.call('SET', records .. old, head .. number(now + grace) .. ',' .. ARGV[14],
+  redis.call('SET', records .. old,
+    record_of(fields.created_ms, now + grace, fields.authenticated_ms, ARGV[14]),
     'PX', number(grace + margin))
   -- Its last activity stays: the grace never lets it rest longer than it might have.
-  note_activity(old, rested - fields.i, fields.i, now + grace)
+  note_activity(old, rested - fields.idle_ms, fields.idle_ms, now + grace)
   redis.call('ZADD', index, number(now + grace), old)
 else
-  drop(index, old, 'rotated', fields.u, now)
+  drop(index, old, 'rotated', fields.user, now)
 end
 keep_index(index)
-if signed_in == '' then
-  emit('session.renewed', new, fields.u, now, 'previous', partition .. old)
+if not signs_in then
+  emit('session.renewed', new, fields.user, now, 'previous', partition .. old)
 else
-  emit('session.renewed', new, fields.u, now, 'previous', partition .. old,
+  emit('session.renewed', new, fields.user, now, 'previous', partition .. old,
     'data', '{"aal":' .. ARGV[15] .. '}')
 end
 fence()

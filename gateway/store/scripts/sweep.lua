@@ -9,9 +9,9 @@ for _, member in ipairs(members) do
   -- Both of a session's members may be due: then the first has ended it.
   if redis.call('ZSCORE', activities, member) then
     local fields = parse(fetch(digest))
-    local index = indexes .. (fields and fields.h or '')
-    local over = fields and fields.x > now and 'idle' or 'expired'
-    drop(index, digest, over, fields and fields.u or '', now)
+    local index = indexes .. (fields and fields.user_digest or '')
+    local over = fields and fields.expires_ms > now and 'idle' or 'expired'
+    drop(index, digest, over, fields and fields.user or '', now)
     reply[#reply + 1] = over
   end
 end
