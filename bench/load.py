@@ -187,17 +187,7 @@ class _Share:
 
     async def _meet(self, client: Client | GrpcClient, requests: Sequence[bytes]) -> None:
         for request in requests:
-            await self._insist(client, request)
-
-    async def _insist(self, client: Client | GrpcClient, request: bytes) -> None:
-        """Ask until the answer is the expected one: who has just begun may refuse at first."""
-        answer = b""
-        for _ in range(_PATIENCE):
-            answer = await client.ask(request)
-            if answer.startswith(self._expect):
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError(f"expected {self._expect!r}, got {answer[:300]!r}")
+            await insist(client, request, self._expect)
 
     async def _flood(self, number: int, checks: int) -> None:
         for _ in range(checks):
@@ -217,6 +207,17 @@ class _Share:
         answer = await self._clients[number].ask(next(self._requests[number]))
         self._latencies.append(time.perf_counter() - began)
         self._others += not answer.startswith(self._expect)
+
+
+async def insist(client: Client | GrpcClient, request: bytes, expect: bytes) -> None:
+    """Ask until the answer begins as expected: who has just begun, or is busy, may refuse."""
+    answer = b""
+    for _ in range(_PATIENCE):
+        answer = await client.ask(request)
+        if answer.startswith(expect):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"expected {expect!r}, got {answer[:300]!r}")
 
 
 def _shuffled(requests: Sequence[bytes], seed: int) -> list[bytes]:
