@@ -4,8 +4,8 @@ Most of a gateway's start is imports, and the suite starts some hundreds. So eac
 has a nursery, which has imported what they all need. For a program it forks a keeper, and that
 forks the program: the keeper says the program's id, and with what it ended.
 
-That the real command starts is shown where it is run as people run it: `tests/test_demo.py`,
-`tests/service/test_start.py`.
+That the real command starts is shown where it is run as people run it: `tests/test_demo.py`, and
+a port in use in `tests/service/test_workers.py`.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ class Forked:
     """A program from the nursery, with as much of Popen as is needed."""
 
     def __init__(
-        self, module: str, arguments: Sequence[str], folder: Path, output: IO[bytes],
-        env: Mapping[str, str],
+        self, command: Sequence[str], folder: Path, env: Mapping[str, str],
+        output: IO[bytes], errors: IO[bytes],
     ) -> None:  # fmt: skip
+        """Start `MODULE ARGUMENTS...`, with nothing to read."""
+        module, *arguments = command
         ours, theirs = socket.socketpair()
         self._keeper = ours.makefile("rb", 0)
         ours.close()
         words = {"module": module, "arguments": arguments, "folder": str(folder), "env": dict(env)}
         with theirs:
-            handed = [theirs.fileno(), output.fileno()]
+            handed = [theirs.fileno(), output.fileno(), errors.fileno()]
             socket.send_fds(_nursery(), [json.dumps(words).encode()], handed)
         self.pid = int(self._keeper.readline())
         self.returncode: int | None = None
@@ -71,6 +73,8 @@ class Forked:
         self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
+        if self.returncode is not None:
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
@@ -104,7 +108,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends pytest, and that ends the programs
     with socket.socket(fileno=int(sys.argv[1])) as asking:
         while True:
-            words, handed, *_ = socket.recv_fds(asking, _MOST, 2)
+            words, handed, *_ = socket.recv_fds(asking, _MOST, 3)
             _reap()
             if not words:
                 return
@@ -122,11 +126,12 @@ def _reap() -> None:
             pass
 
 
-def _keep(words: bytes, line: int, output: int) -> None:
+def _keep(words: bytes, line: int, output: int, errors: int) -> None:
     """Tell of the program, and wait for it; or be it."""
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(errors, 2)
     os.close(output)
+    os.close(errors)
     program = os.fork()
     if program == 0:
         os.close(line)

@@ -19,10 +19,10 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from .forks import Forked
 
@@ -132,12 +132,9 @@ class Program:
         self._await_ready(ready)
 
     def _start(self, command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes] | Forked:
-        # Only the code that the nursery has imported can come from there.
-        forks = self.forks and env.get("PYTHONPATH") == str(ROOT)
         with self.log_path.open("wb") as output:
-            if forks and command[:2] == [sys.executable, "-m"]:
-                module, *arguments = command[2:]
-                return Forked(module, arguments, self.folder, output, env)
+            if self.forks and _can_fork(command, env):
+                return Forked(command[2:], self.folder, env, output, output)
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -362,6 +359,36 @@ def start_check_upstream(port: int) -> Program:
     command = [sys.executable, "-m", "gateway", "conformance", "--upstream", f"127.0.0.1:{port}"]
     folder = _new_folder("upstream")
     return Program("upstream", command, folder, lambda: accepts(port), {"PYTHONPATH": str(ROOT)})
+
+
+def run_gateway(
+    *words: str, env: Mapping[str, str], folder: Path = ROOT, timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run `gateway WORDS...` to its end, in this environment and no other, with nothing to read."""
+    command = [sys.executable, "-m", "gateway", *words]
+    if not (Program.forks and _can_fork(command, env)):
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            cwd=folder, env=env, timeout=timeout_s,
+        )  # fmt: skip
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        program = Forked(command[2:], folder, env, output, errors)
+        try:
+            code = program.wait(timeout_s)
+        finally:
+            program.kill()
+        texts = [_read(each) for each in (output, errors)]
+    return subprocess.CompletedProcess(command, code, *texts)
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
+
+
+def _can_fork(command: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Only the code that the nursery has imported can come from there."""
+    return command[:2] == [sys.executable, "-m"] and env.get("PYTHONPATH") == str(ROOT)
 
 
 # --- text ------------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,16 +19,10 @@ URL = "http://app.example.com"
 def conformance(*options: str, port: int = 0, cookie: str = "") -> tuple[int, str]:
     """Run the command; return its exit code and what it said."""
     where = ["--url", URL, "--protected", "/admin", "--public", "/public"]
-    command = [sys.executable, "-m", "gateway", "conformance", *where, "--rate", "500"]
-    command += ["--connect", f"127.0.0.1:{port}"] if port else []
-    done = subprocess.run(
-        [*command, *options],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-        env={"GW_CONFORMANCE_COOKIE": cookie, "PYTHONPATH": str(servers.ROOT)},
+    where += ["--connect", f"127.0.0.1:{port}"] if port else []
+    env = {"GW_CONFORMANCE_COOKIE": cookie, "PYTHONPATH": str(servers.ROOT)}
+    done = servers.run_gateway(
+        "conformance", *where, "--rate", "500", *options, env=env, timeout_s=50
     )
     return done.returncode, done.stdout + done.stderr
 

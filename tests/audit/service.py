@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -166,10 +165,7 @@ class Site:
         }  # fmt: skip
         if words[0] == "events":
             del environment["GW_CONFIG"]
-        command = [sys.executable, "-m", "gateway", *words]
-        return subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=60, check=False
-        )
+        return servers.run_gateway(*words, env=environment)
 
 
 @contextmanager

@@ -161,15 +161,9 @@ def run_serve(
     """Run a gateway that is expected to end by itself."""
     path = folder / "gateway.toml"
     path.write_text(config)
-    return subprocess.run(
-        serve_command(path),
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-        cwd=folder,
-        env={**os.environ, **ENV, **(env or {})},
-    )
+    environment = {**os.environ, **ENV, **(env or {})}
+    words = ("serve", "--config", str(path))
+    return servers.run_gateway(*words, env=environment, folder=folder, timeout_s=20)
 
 
 def redis_command(port: int, *commands: str) -> None:
