@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -17,6 +18,16 @@ settings.load_profile("suite")
 servers.Program.forks = sys.platform == "linux"  # elsewhere libraries may not survive a fork
 # No test trusts an authority of this machine; to read all of them costs each Python 0.1 s.
 os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull
+
+
+# Garbage is looked for, rarely, among what the tests make; never among what was collected.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
