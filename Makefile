@@ -19,7 +19,7 @@ done; \
 test -n "$$python" || { echo "make: Python 3.11 or newer is needed, and is not on PATH" >&2; exit 1; }
 endef
 
-.PHONY: help demo test lint types bench soak conformance month planted lock clean
+.PHONY: help demo test suite lint types bench soak conformance month planted lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 12
@@ -27,7 +27,11 @@ help: ## list the targets
 demo: $(READY) ## start Valkey, the gateway, nginx and an application; Ctrl-C ends all
 	@$(BIN)/python -m gateway.demo
 
-test: lint types ## lint, types, and the whole suite except the long runs
+# What mypy says comes between the dots: one process at work would leave the other cores idle.
+test: lint ## lint, types, and the whole suite except the long runs
+	@$(MAKE) --no-print-directory --jobs 2 types suite
+
+suite: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY) ## ruff

@@ -20,14 +20,12 @@ servers.Program.forks = sys.platform == "linux"  # elsewhere libraries may not s
 os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull
 
 
-# Garbage is looked for, rarely, among what the tests make; never among what was collected.
-gc.disable()
+# Garbage is looked for rarely, and among what the tests make: never among what was collected.
+gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_collection_finish() -> None:
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
