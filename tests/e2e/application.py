@@ -8,6 +8,7 @@ import json
 import sys
 from urllib.parse import urlsplit
 
+import uvloop
 from aiohttp import WSMsgType, web
 
 _OWN_STATUS = {"/app401": 401, "/app403": 403, "/app500": 500}
@@ -61,4 +62,4 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1])))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+import uvloop
 import yaml
 
 AUTH_TIMEOUT_S = 30.0  # fixed in Traefik
@@ -476,4 +477,4 @@ async def main(static: Path, dynamic: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    uvloop.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
