@@ -196,9 +196,14 @@ def site(
         yield running
 
 
-def chaos(running: Site, times: int, actions: list[Callable[[], None]]) -> None:
-    """Do one of the actions again and again, under load."""
+def chaos(
+    running: Site, times: int, actions: list[Callable[[], None]], rest_s: float = 0.4
+) -> None:
+    """Do one of the actions again and again, at most `rest_s` apart, under load.
+
+    A killed replica's lease is waited for with every change: much happens after it only.
+    """
     with running.loaded():
         for _ in range(times):
-            time.sleep(random.uniform(0.05, 0.4))
+            time.sleep(random.uniform(0.05, rest_s))
             random.choice(actions)()

@@ -12,6 +12,7 @@ import pytest
 from tests.audit.service import Site, chaos, site
 
 KILLS = 50
+REST_S = 4.0
 AWAY_S = float(os.environ.get("SOAK_POSTGRES_AWAY_S", "600"))
 
 
@@ -32,7 +33,7 @@ def test_relays_killed_fifty_times(tmp_path: Path) -> None:
         def kill_one() -> None:
             running.kill_gateway(random.randrange(3))
 
-        chaos(running, KILLS, [kill_one])
+        chaos(running, KILLS, [kill_one], REST_S)
         running.await_empty(60)
         assert acknowledged(running, f"{KILLS} gateways killed") > 10 * KILLS
 
@@ -48,7 +49,7 @@ def test_everything_killed_fifty_times(tmp_path: Path) -> None:
         def kill_one() -> None:
             running.kill_gateway(random.randrange(3))
 
-        chaos(running, KILLS, [kill_one, running.restart_postgres, restart_redis])
+        chaos(running, KILLS, [kill_one, running.restart_postgres, restart_redis], REST_S)
         running.await_empty(60)
         assert acknowledged(running, f"{KILLS} gateways, Postgres or Redis killed") > 10 * KILLS
 
