@@ -421,7 +421,7 @@ class App:
 
     async def _sweep_and_measure(self) -> None:
         try:
-            await self._store.check_partitions()
+            await self._store.check_layout()
             for why in await self._store.sweep():
                 self._metrics.ended[why] += 1
             self._metrics.alerts_waiting = await self._alert_queue.waiting()

@@ -18,7 +18,7 @@
 | `gw:pushing` | string | whose turn it is to push alerts | after 5 s |
 | `gw:s:{pp}:!<fence>` | string | stands behind a change; see `replicas` | after 10 s |
 | `gw:replicas` | hash | replicas that answer from memory: name, heartbeats | never |
-| `gw:partitions` | string | the number of partitions, fixed at the first start | never |
+| `gw:partitions` | string | their number and the version of records, of the first start | never |
 
 A session is valid until its record's absolute end **and** its score in the activities. Where the
 absolute end comes first, they also hold `<digest>!` with that, for the sweep.

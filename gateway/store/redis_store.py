@@ -146,7 +146,7 @@ class RedisStore:
         self.recall: Recall = _nothing if self._memory is None else self._memory.recall
 
     async def open(self) -> ServerFacts:
-        """Learn what the server can do and check that it was set up with the same partitions.
+        """Learn what the server can do and check that it was set up by gateways like this one.
 
         Raises StoreUnavailable while it cannot be reached, ConfigurationError on a mismatch.
         """
@@ -154,8 +154,8 @@ class RedisStore:
             await self._client.ping()
             knows_flags = await self._knows_script_flags()
             self._reader.demands_master = await self._tells_its_role()
-            fixed = await self._fixed_partitions()
-        self._refuse_other_partitions(fixed)
+            fixed = await self._fixed_layout()
+        self._refuse_another(fixed)
         facts = await self._facts()
         self._scripts = scripts.register(self._client, knows_flags=knows_flags)
         if self._memory is not None:
@@ -480,14 +480,14 @@ class RedisStore:
                 found += await self._sessions(partition, digests[start : start + BATCH])
         return tuple(session for session in found if session.user == user)
 
-    async def check_partitions(self) -> None:
-        """Raise ConfigurationError if Redis was set up anew with another number of partitions.
+    async def check_layout(self) -> None:
+        """Raise ConfigurationError if Redis was set up anew by gateways that differ from this one.
 
         It may have been emptied and opened by another replica while it was away from this one.
         """
         with as_unavailable(self._count_error):
-            fixed = await self._fixed_partitions()
-        self._refuse_other_partitions(fixed)
+            fixed = await self._fixed_layout()
+        self._refuse_another(fixed)
 
     async def sweep(self) -> tuple[EndState, ...]:
         """End what is over by itself, everywhere; return how each ended.
@@ -597,20 +597,34 @@ class RedisStore:
         sessions = [each.session() for each in stored]
         return [each for each in sessions if each is not None and now_ms < each.idle_expires_ms]
 
-    async def _fixed_partitions(self) -> int:
-        """Return the number that the first start fixed; written only if there is none.
+    async def _fixed_layout(self) -> str:
+        """Return what the first start fixed; written only if there is nothing.
 
         A Redis without free memory refuses every write, and revocations need an open store.
         """
-        if not await self._client.exists(self._keys.partitions):
-            await self._client.set(self._keys.partitions, self._partitions, nx=True)
-        return int(await self._client.get(self._keys.partitions) or 0)
+        name = self._keys.partitions
+        if not await self._client.exists(name):
+            await self._client.set(name, f"{self._partitions} {records.VERSION}", nx=True)
+        fixed = await self._client.get(name)
+        return fixed.decode("ascii", "replace") if isinstance(fixed, bytes) else ""
 
-    def _refuse_other_partitions(self, fixed: int) -> None:
-        if fixed != self._partitions:
+    def _refuse_another(self, fixed: str) -> None:
+        """With another number of partitions sessions would be missed.
+
+        With records of another version a session that the others renewed would keep a key when it
+        is ended here: both count as replicas that confirm, and neither reads the other's records.
+        """
+        partitions, _, version = fixed.partition(" ")
+        if partitions != str(self._partitions):
             raise ConfigurationError(
-                f"redis.partitions is {self._partitions}, but this Redis was set up with {fixed}; "
-                f"set redis.partitions = {fixed}, or use another redis.prefix"
+                f"redis.partitions is {self._partitions}, but this Redis was set up with "
+                f"{partitions}; set redis.partitions = {partitions}, or use another redis.prefix"
+            )
+        if version != str(records.VERSION):
+            raise ConfigurationError(
+                f"redis.prefix: the sessions there are of version {version or 'of an earlier one'}"
+                f" of the gateway's records, and this gateway has version {records.VERSION}; use"
+                " another redis.prefix, or empty this Redis once all gateways of before have ended"
             )
 
     async def _knows_script_flags(self) -> bool:

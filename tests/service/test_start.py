@@ -96,7 +96,7 @@ def test_other_partitions_found_later_end_the_process(tmp_path: Path) -> None:
         with gateway.running() as program:
             assert gateway.ready() == 503
             redis_command(
-                valkey.port, "AUTH later", "SET gw:partitions 64", "CONFIG SET requirepass ''"
+                valkey.port, "AUTH later", "SET gw:partitions '64 3'", "CONFIG SET requirepass ''"
             )
             until(lambda: not program.running, "the gateway has ended")
             assert program._process.returncode == 2

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.errors import AlreadyRenewed, ConfigurationError, SessionLimitReached, StoreUnavailable
 from gateway.model import IN_DOUBT_AAL, Client, Device, EndState, Login, Session, SessionKey
+from gateway.store import records
 from gateway.store.redis_store import BATCH
 
 from .world import (
@@ -415,13 +416,23 @@ async def test_a_key_in_its_grace_is_not_renewed(world: World) -> None:
 
 async def test_another_number_of_partitions_is_noticed_later_too(world: World) -> None:
     """A Redis that was emptied and set up anew by somebody else is not ours any more."""
-    await world.store.check_partitions()
-    await world.client.set(world.keys.partitions, 32)
+    await world.store.check_layout()
+    await world.client.set(world.keys.partitions, f"32 {records.VERSION}")
     with pytest.raises(ConfigurationError, match="set up with 32"):
-        await world.store.check_partitions()
+        await world.store.check_layout()
     await world.client.delete(world.keys.partitions)
-    await world.store.check_partitions()
-    assert await world.client.get(world.keys.partitions) == b"16"
+    await world.store.check_layout()
+    assert await world.client.get(world.keys.partitions) == f"16 {records.VERSION}".encode()
+
+
+@pytest.mark.parametrize("fixed", ["16", "16 2", "16 4", "16 3 3", "16 "])
+async def test_records_of_another_version_are_not_shared(world: World, fixed: str) -> None:
+    """Gateways that cannot read each other's records could not end each other's sessions whole."""
+    await world.client.set(world.keys.partitions, fixed)
+    with pytest.raises(ConfigurationError, match=r"redis\.prefix.* version 3"):
+        await world.store.check_layout()
+    with pytest.raises(ConfigurationError, match=r"another redis\.prefix"):
+        await world.store.open()
 
 
 @pytest.mark.parametrize("ending", ["end", "rest"])
