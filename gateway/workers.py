@@ -63,7 +63,7 @@ class Workers:
     def __init__(self, settings: Settings, redis_url: str) -> None:
         self._settings = settings
         self._redis_url = redis_url
-        self._stopping = self._complete = False
+        self._stopping = self._complete = self._gathered = False
         self._retired: Figures = {}
         count = settings.check.workers
         self._by_address = [
@@ -148,10 +148,12 @@ class Workers:
         return code
 
     def _spread(self) -> None:
-        """Have new connections wait for nobody who is not there yet, as long as anybody is."""
+        """Have new connections wait for nobody who was there and is not, while anybody is."""
         there = [place for place, seat in enumerate(self._seats) if seat.figures]
-        for sockets in self._by_address if there else ():
-            spread_over(sockets, there)
+        # Else the first to come after a start would get, and keep, every connection of the proxies.
+        self._gathered = bool(there) and (self._gathered or len(there) == len(self._seats))
+        for sockets in self._by_address:
+            spread_over(sockets, there if self._gathered else range(len(self._seats)))
 
     def _settings_of(self, seat: _Seat) -> Settings:
         check = self._settings.check

@@ -123,3 +123,20 @@ def test_a_death_in_the_middle_of_a_reload_costs_nobody_else_the_rules(
     living, replacing = run(scenario(folder))
     assert living == POLICIES
     assert replacing == POLICIES[-2:]
+
+
+async def test_only_who_was_there_and_is_not_gets_no_connections(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the first to come after a start would get, and keep, those of every proxy."""
+    chosen: list[list[int]] = []
+    monkeypatch.setattr(workers, "spread_over", lambda _, places: chosen.append([*places]))
+    async with two_workers(folder) as (_, [dead, alive]):
+        assert [0, 1] in chosen
+        assert chosen.count([0, 1]) == len(chosen)
+        os.kill(process_of(dead), signal.SIGKILL)
+        await open_gate(folder)
+        await asyncio.to_thread(until, lambda: len(files(folder)) == 3, "replaced")
+        await asyncio.to_thread(until, lambda: chosen[-1] == [0, 1], "there again")
+        assert chosen[-2] in ([0], [1])
+        os.kill(process_of(alive), 0)
