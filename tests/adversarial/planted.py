@@ -53,6 +53,8 @@ def _one(what: str, file: str, old: str, new: str = "", behind: str = "") -> Fau
 TARGET, POLICY = "gateway/target.py", "gateway/policy.py"
 _ALL_THERE = "if not (method and target and host and address and scheme):"
 _LINES = '";".join(headers)'
+# What the client wrote reaches the gateway through other proxies, in lines as it came.
+_ALL_HEADERS = Edit(NGINX, "            proxy_pass_request_headers off;\n")
 AUTHORIZER, CREDENTIALS = "gateway/authorizer.py", "gateway/credentials.py"
 
 FAULTS = (
@@ -77,13 +79,15 @@ FAULTS = (
     Fault("the client says which page it is",
           (Edit("gateway/adapters/auth_request.py", _ALL_THERE,
                 f'target = subrequest.headers.get("X-Rewrite-URL", target)\n    {_ALL_THERE}'),
-           Edit(NGINX, 'proxy_set_header X-Rewrite-URL          "";\n')), NGINX),
+           Edit(NGINX, 'proxy_set_header X-Rewrite-URL          "";\n'), _ALL_HEADERS)),
     # Whose session it is.
     _one("the first cookie wins", CREDENTIALS, "if len(values) != 1:", "if not values:"),
     Fault("the last cookie wins",
           (Edit(CREDENTIALS, "if len(values) != 1:", "if not values:"),
            Edit(CREDENTIALS, "values[0]", "values[-1]"))),
-    _one("only the first cookie line counts", CREDENTIALS, _LINES, '"".join(headers[:1])'),
+    Fault("only the first cookie line counts",
+          (Edit(CREDENTIALS, _LINES, '"".join(headers[:1])'), _ALL_HEADERS,
+           Edit(NGINX, "proxy_set_header Cookie                        $http_cookie;\n"))),
     _one("a comma separates cookies, too", CREDENTIALS, _LINES, f'{_LINES}.replace(",", ";")'),
     _one("cookie names in any case", CREDENTIALS, _LINES, f"{_LINES}.replace(name.lower(), name)"),
     _one("any space around cookie names", CREDENTIALS, _LINES, f'"".join({_LINES}.split())'),

@@ -147,6 +147,19 @@ def test_preflight_arrives_as_nobody(client: Client, member: Session) -> None:
     assert client.get("/api/items", *asked).status == 401
 
 
+@pytest.mark.parametrize("twice", ["Origin", "Access-Control-Request-Method"])
+def test_of_a_doubled_preflight_the_application_sees_what_was_checked(
+    client: Client, twice: str
+) -> None:
+    """A proxy that asks about one line of two must not hand on both."""
+    asked = {"Origin": "https://other.example", "Access-Control-Request-Method": "PUT"}
+    reply = client.send("OPTIONS", "/api/items", (*asked.items(), (twice, "https://evil.example")))
+    if reply.from_application:
+        assert reply.seen.values(twice) == [asked[twice]]
+    else:
+        assert reply.status in (401, 403)
+
+
 def test_step_up_opens_what_asks_for_it(
     client: Client, back_end: BackEnd, member: Session
 ) -> None:
