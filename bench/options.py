@@ -34,7 +34,7 @@ class Options:
 def parse(arguments: list[str] | None = None) -> Options:
     """Return the options, or end the program with what is wrong with them."""
     parser = argparse.ArgumentParser(prog="bench", description="What a check costs, and the rest.")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--checks", type=int, default=8000, help="a row and round")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--revocations", type=int, default=300)
