@@ -352,6 +352,7 @@ def test_memory_stays_flat_while_sessions_come_and_go() -> None:
     print(f"\n{created:.0f} sign-ins, at most {max(entries):.0f} entries, resident "
           f"{resident[0]} KiB at first, median {first:.0f} in the first half, "
           f"{second:.0f} in the second")  # fmt: skip
+    assert created > CHURNED * 0.99
     assert max(entries) <= MAX_ENTRIES
     assert second <= first + FLAT_KIB
 
@@ -359,11 +360,14 @@ def test_memory_stays_flat_while_sessions_come_and_go() -> None:
 def churn(replica: Replica) -> None:
     """A share of one sample's sign-ins: each is checked, a third is ended, others time out."""
     for number in range(CHURNED // SAMPLES // CHURNERS):
-        session = replica.new_session(f"user-{random.randrange(CHURN_USERS)}")
+        user = f"user-{random.randrange(CHURN_USERS)}"
+        created = replica.admin("POST", "/v1/sessions", {"user": user})
+        if created.status == 503:  # Redis was too slow on a busy machine
+            continue
         # A concurrent sign-in of the same user may have taken the place already.
-        assert replica.check(session.token).status in (200, 401)
+        assert replica.check(created.json["token"]).status in (200, 401, 403)
         if number % 3 == 0:
-            replica.admin("DELETE", f"/v1/sessions/{session.id}")
+            replica.admin("DELETE", f"/v1/sessions/{created.json['id']}")
 
 
 def resident_kib(pid: int) -> int:
