@@ -162,7 +162,7 @@ class SessionStore(Protocol):
     async def end(
         self, key: SessionKey, why: EndState, actor: Actor, fence: Fence | None = None
     ) -> str | None:
-        """End one session; return its user, or None if there was none."""
+        """End one session; return its user, None if there was none, "" if nobody can tell whose."""
 
     async def end_all(
         self, user: str, keep: SessionKey | None, actor: Actor, fence: Fence | None = None

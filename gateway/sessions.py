@@ -188,13 +188,19 @@ class Sessions:
             await self._store.learn(sign_in, watch.memory_ms)
 
     async def end(self, session_id: str, actor: Actor) -> Receipt | None:
-        """Revoke one session; None if there was none. One that was over no replica allows then."""
+        """Revoke one session; None if there was none. One that was over no replica allows then.
+
+        Raises StoreUnavailable("garbage_record") if its record could not be read. It is removed,
+        but if it was renewed it may have another key, which only the end of all its user's finds.
+        """
         started, fence = time.perf_counter(), self._store.fence()
         key = key_of_id(session_id, self._partitions)
         if key is None:
             return None
         user = await self._store.end(key, EndState.REVOKED, actor, fence)
         receipt = await self._receipt(started, (Ended(session_id, EndState.REVOKED),), fence)
+        if user == "":
+            raise StoreUnavailable("garbage_record")
         return None if user is None else receipt
 
     async def end_all(self, user: str, keep_id: str, actor: Actor) -> Receipt:

@@ -14,12 +14,13 @@ from gateway.embedded import EmbeddedValkey
 from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.model import Actor, Device, EndState, Login, Session
 from gateway.ports import Reading
+from gateway.sessions import Sessions
 from gateway.store import records, scripts
 from gateway.store.reader import DEADLINE_S, GRACE_S
 from gateway.store.redis_store import RedisStore, connect
 
 from .fake_server import SILENCE, Answer, fake_server
-from .world import ACTOR, IDLE_MS, RULES, SignedIn, World, fresh_key
+from .world import ACTOR, IDLE_MS, PARTITIONS, RULES, SignedIn, World, fresh_key
 
 # A check has to be out within 150 ms; a machine with all cores busy may take as long again.
 IN_TIME_S = 0.3
@@ -201,6 +202,20 @@ async def test_a_record_that_is_none_is_no_answer(world: World, garbage: bytes) 
     await world.store.end_all("ann", None, ACTOR)
     assert not await world.allows(signed.key)
     assert not await world.allows(other.key)
+
+
+async def test_no_receipt_for_a_session_that_cannot_be_read(world: World) -> None:
+    """In the grace of a renewal it has a second key, which nothing in the garbage leads to."""
+    signed, new = await world.sign_in(), fresh_key("ann")[1]
+    await world.store.renew(signed.key, new, 60_000, ACTOR)
+    await world.client.set(world.keys.record(signed.key), b"garbage", keepttl=True)
+    sessions = Sessions(world.store, RULES, PARTITIONS)
+    with pytest.raises(StoreUnavailable) as fault:
+        await sessions.end(signed.id, ACTOR)
+    assert fault.value.kind == "garbage_record"
+    assert not await world.allows(signed.key)
+    await sessions.end_all("ann", "", ACTOR)
+    assert not await world.allows(new)
 
 
 FORGED: dict[str, dict[str, object]] = {
